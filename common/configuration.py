@@ -1,0 +1,121 @@
+"""Reading a TOML file into a frozen, typed model, with messages a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from common.errors import ConfigurationError
+
+
+class Section(BaseModel):
+    """A table of a TOML file: frozen, typed, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_closest_key(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        for key in data:
+            if key not in cls.model_fields:
+                close = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.0)
+                raise ValueError(f"unknown key {str(key)!r}; the closest known key is {close[0]!r}")
+        return data
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked like a file that is read."""
+        return type(self).model_validate(self.model_dump() | changes)
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is missing, is not UTF-8 or is not TOML; names the line.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+
+
+def parse(model: type[Model], data: Mapping[str, Any], source: str) -> Model:
+    """Check `data` against `model`; every wrong field is named with what was found there.
+
+    Examples
+    --------
+    >>> class Imaging(Section):
+    ...     tile_px: int = 224
+    >>> parse(Imaging, {"tile_pix": 3}, "federation.toml")
+    Traceback (most recent call last):
+    ...
+    common.errors.ConfigurationError: federation.toml: unknown key 'tile_pix'; the closest known \
+key is 'tile_px'
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_describe(detail) for detail in error.errors(include_url=False)]
+        raise ConfigurationError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _describe(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    if detail["type"] == "missing":
+        return f"{where}: this key is missing"
+    return f"{where}: {message}, found {detail['input']!r}"
+
+
+def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Apply assignments such as ``training.learning_rate=3e-4`` to a nested dictionary.
+
+    The value is read as TOML; what is not TOML is taken as a string.
+
+    Examples
+    --------
+    >>> override({"training": {"rounds": 40}}, ["training.rounds=5", "training.strategy=median"])
+    {'training': {'rounds': 5, 'strategy': 'median'}}
+    """
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    for assignment in assignments:
+        dotted, equals, text = assignment.partition("=")
+        if not equals or not dotted.strip():
+            raise ConfigurationError(
+                f"--set {assignment}: write KEY=VALUE, for example training.rounds=10"
+            )
+        *tables, key = dotted.strip().split(".")
+        table = result
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigurationError(f"--set {assignment}: {name!r} is not a table")
+        table[key] = _toml_value(text.strip())
+    return result
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,67 @@
+"""Every error that crossply raises on purpose.
+
+CrossplyError                     one sentence: what was found, where, what to do
+├── ConfigurationError            federation.toml, lab.toml or an option is wrong
+├── UnitError                     a unit is unknown, or two units do not convert
+├── LabDataError                  a lab's folder is refused; carries the findings
+├── WeightsError                  backbone weights are missing, altered or do not fit
+├── ReplyError                    a lab's reply breaks the schema of the messages
+├── RequestError                  a request to a lab breaks the schema, or is refused by it
+└── QuorumError                   too few labs took part for the round to count
+
+A command prints the sentence and exits with 1; a traceback is shown only with ``--debug``.
+The ``code`` is the only part of an error that leaves a lab: the sentence may hold file names
+and values, the code never does.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CrossplyError(Exception):
+    """Base of all errors that crossply raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class ConfigurationError(CrossplyError):
+    """A configuration file or a command-line option is wrong."""
+
+    code = "configuration"
+
+
+class UnitError(CrossplyError):
+    """A unit is unknown, or a value cannot be converted to the unit asked for."""
+
+    code = "unit"
+
+
+class LabDataError(CrossplyError):
+    """A lab's folder cannot be used as it is; the message lists why."""
+
+    code = "lab-data"
+
+
+class WeightsError(CrossplyError):
+    """The weights of a backbone are missing, altered, or belong to another network."""
+
+    code = "weights"
+
+
+class ReplyError(CrossplyError):
+    """A lab's reply breaks the schema: a key, a shape, a dtype, a count or a value."""
+
+    code = "reply"
+
+
+class RequestError(CrossplyError):
+    """A lab refuses a request: it breaks the schema, or the lab's agreement."""
+
+    code = "request"
+
+
+class QuorumError(CrossplyError):
+    """Too few labs answered for the round to count."""
+
+    code = "quorum"

@@ -1,0 +1,231 @@
+"""The federation file: what all labs agree on, checked once when it is read.
+
+Every lab and the coordinator hold the same copy. Its fingerprint, the SHA-256 of its canonical
+JSON, stands in every request, and a lab refuses a request under another fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
+
+from common.configuration import Section, override, parse, read_toml
+from common.errors import UnitError
+from common.units import check_unit, seconds
+
+FILE_NAME = "federation.toml"
+
+BACKBONE_CHANNELS = {"efficientnet_lite0": 1280, "resnet18": 512, "resnet50": 2048}
+"""Length of the vector that each backbone makes of one tile."""
+
+STRATEGY_OPTIONS = {
+    "fedavg": (),
+    "fedprox": ("proximal_mu",),
+    "fedavgm": ("server_learning_rate", "server_momentum"),
+    "fedadam": ("server_learning_rate",),
+    "fedyogi": ("server_learning_rate",),
+    "trimmed_mean": ("trim_fraction",),
+    "median": (),
+    "krum": ("num_malicious",),
+}
+"""The strategies, and the keys of ``[training]`` that belong to each."""
+
+
+def _known_unit(unit: str) -> str:
+    try:
+        return check_unit(unit)
+    except UnitError as error:
+        raise ValueError(str(error)) from error
+
+
+def _is_duration(duration: str) -> str:
+    try:
+        length = seconds(duration)
+    except UnitError as error:
+        raise ValueError(str(error)) from error
+    if not length > 0:
+        raise ValueError(f"a duration must be longer than zero, found {duration!r}")
+    return duration
+
+
+def _is_range(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"the lower limit must be below the upper one, found {list(limits)}")
+    return limits
+
+
+def _is_sha256(digest: str) -> str:
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise ValueError(f"a SHA-256 has 64 hexadecimal digits in lower case, found {digest!r}")
+    return digest
+
+
+Unit = Annotated[str, AfterValidator(_known_unit)]
+Duration = Annotated[str, AfterValidator(_is_duration)]
+Limits = Annotated[tuple[float, float], AfterValidator(_is_range)]
+Sha256 = Annotated[str, AfterValidator(_is_sha256)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Target(Section):
+    """A property to predict: its unit, and the limits that physics sets to it."""
+
+    unit: Unit
+    range: Limits
+
+
+class Covariate(Section):
+    """A process variable that every lab records for every specimen."""
+
+    unit: Unit
+    range: Limits
+
+
+class Imaging(Section):
+    """At which scale the network sees a micrograph, and in which tiles."""
+
+    scale: Literal["physical", "pixels", "fit"]
+    um_per_px: Positive | None = None
+    tile_px: int = Field(default=224, ge=32, le=2048)
+    max_tiles: int = Field(default=32, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _scale_and_um_per_px_agree(self) -> Imaging:
+        if self.scale == "physical" and self.um_per_px is None:
+            raise ValueError('scale = "physical" needs um_per_px, the scale for all labs')
+        if self.scale != "physical" and self.um_per_px is not None:
+            raise ValueError(f'um_per_px has no meaning with scale = "{self.scale}"; remove it')
+        return self
+
+
+class Backbone(Section):
+    """The frozen network: its name, and where its weights come from."""
+
+    name: Literal["efficientnet_lite0", "resnet18", "resnet50"]
+    weights: str = "imagenet"
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _a_file_has_its_sha256(self) -> Backbone:
+        if (self.weights == "imagenet") != (self.sha256 is None):
+            raise ValueError(
+                'weights = "imagenet" stands alone; the path of a weights file needs sha256 too'
+            )
+        return self
+
+
+class Head(Section):
+    """The multi-layer perceptron that is trained: widths of its hidden layers, and dropout."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = (64,)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class Training(Section):
+    """How the head is trained; keys of a strategy are refused under another strategy."""
+
+    strategy: Literal[
+        "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "trimmed_mean", "median", "krum"
+    ] = "fedavg"
+    rounds: int = Field(default=40, ge=1, le=100_000)
+    local_epochs: int = Field(default=2, ge=1, le=10_000)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: float = Field(default=1e-2, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    seed: int = Field(default=0, ge=0)
+    quorum: float = Field(default=0.67, gt=0, le=1)
+    round_deadline: Duration = "10 min"
+    proximal_mu: Positive | None = None
+    server_learning_rate: Positive | None = None
+    server_momentum: float | None = Field(default=None, ge=0, lt=1)
+    trim_fraction: float | None = Field(default=None, ge=0, lt=0.5)
+    num_malicious: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _options_belong_to_the_strategy(self) -> Training:
+        owners: dict[str, list[str]] = {}
+        for strategy, options in STRATEGY_OPTIONS.items():
+            for option in options:
+                owners.setdefault(option, []).append(strategy)
+        for option, strategies in owners.items():
+            if getattr(self, option) is not None and self.strategy not in strategies:
+                raise ValueError(
+                    f"{option} belongs to {' and '.join(strategies)}, "
+                    f'and the strategy is "{self.strategy}"'
+                )
+        return self
+
+
+class Privacy(Section):
+    """What a lab needs before anything of it leaves the lab."""
+
+    min_specimens: int = Field(default=20, ge=2)
+
+
+class Federation(Section):
+    """The whole federation file."""
+
+    name: str = Field(min_length=1, max_length=100)
+    targets: dict[str, Target] = Field(min_length=1)
+    imaging: Imaging
+    backbone: Backbone
+    covariates: dict[str, Covariate] = Field(default_factory=dict)
+    head: Head = Head()
+    training: Training = Training()
+    privacy: Privacy = Privacy()
+
+    @property
+    def num_deep_features(self) -> int:
+        """Length of the deep part of a specimen's vector.
+
+        Mean and standard deviation over tiles; with ``scale = "fit"`` a micrograph is one tile,
+        which has no spread, and the mean stands alone.
+        """
+        channels = BACKBONE_CHANNELS[self.backbone.name]
+        return channels if self.imaging.scale == "fit" else 2 * channels
+
+    @property
+    def num_features(self) -> int:
+        """Length of a specimen's vector: deep features, then one number a covariate."""
+        return self.num_deep_features + len(self.covariates)
+
+    @property
+    def target_shift(self) -> np.ndarray:
+        """Middle of each target's range: the public constants that sums are taken about."""
+        return np.array([sum(target.range) / 2 for target in self.targets.values()])
+
+    def canonical_json(self) -> str:
+        """Return the file as JSON with sorted keys and no blanks, the text that is hashed."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+
+def load_federation(path: Path, assignments: Sequence[str] = ()) -> Federation:
+    """Read ``federation.toml``, with some keys overridden if asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder that holds it.
+    assignments : sequence of str
+        Such as ``"training.rounds=10"``.
+
+    Raises
+    ------
+    ConfigurationError
+        Names each wrong key, the rule and the value found.
+    """
+    if path.is_dir():
+        path = path / FILE_NAME
+    data = override(read_toml(path), list(assignments))
+    return parse(Federation, data, str(path))

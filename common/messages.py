@@ -1,0 +1,259 @@
+"""What travels: typed requests and replies, and Flower records made of them.
+
+All keys on the wire stand here and nowhere else. Each request carries the fingerprint of the
+federation file. Reading a record checks its keys, types and shapes, and raises one error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from common.errors import ReplyError, RequestError
+from common.head import HeadArrays
+from common.metrics import ErrorSums
+from common.records import RecordReader, Shapes, array_record, vectors
+from common.standardise import Moments, Standardiser
+
+HANDSHAKE = "query.handshake"
+STATISTICS = "query.statistics"
+EVALUATE = "evaluate"
+
+HEAD = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+STANDARDISER = "standardiser"
+FEATURE_MOMENTS = "feature-moments"
+TARGET_MOMENTS = "target-moments"
+ERROR_SUMS = "error-sums"
+
+FINGERPRINT = "fingerprint"
+VERSION = "version"
+LAB = "lab"
+TARGETS = "targets"
+SERVER_ROUND = "server-round"
+PROXIMAL_MU = "proximal-mu"
+NUM_EXAMPLES = "num-examples"
+TRAIN_LOSS = "train-loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandshakeReply:
+    """Who a lab is: its name, version, agreement and targets, and roughly how many specimens."""
+
+    lab: str
+    version: str
+    fingerprint: str
+    targets: tuple[str, ...]
+    num_examples: int
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        config = {
+            LAB: self.lab,
+            VERSION: self.version,
+            FINGERPRINT: self.fingerprint,
+            TARGETS: list(self.targets),
+            NUM_EXAMPLES: self.num_examples,
+        }
+        return RecordDict({CONFIG: ConfigRecord(cast(Any, config))})
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> HandshakeReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        config = RecordReader(record, ReplyError).config(CONFIG)
+        return cls(
+            lab=config.text(LAB),
+            version=config.text(VERSION),
+            fingerprint=config.text(FINGERPRINT),
+            targets=config.texts(TARGETS),
+            num_examples=config.count(NUM_EXAMPLES),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsReply:
+    """A lab's training specimens as sums, from which the standardiser follows."""
+
+    num_examples: int
+    features: Moments
+    targets: Moments
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                FEATURE_MOMENTS: array_record(vars(self.features)),
+                TARGET_MOMENTS: array_record(vars(self.targets)),
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples}),
+            }
+        )
+
+    @classmethod
+    def from_record(
+        cls, record: RecordDict, *, num_features: int, num_targets: int
+    ) -> StatisticsReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        reader = RecordReader(record, ReplyError)
+        names = [field.name for field in fields(Moments)]
+        of_features = reader.arrays(FEATURE_MOMENTS, vectors(names, num_features), "float64")
+        of_targets = reader.arrays(TARGET_MOMENTS, vectors(names, num_targets), "float64")
+        return cls(
+            num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
+            features=Moments(**of_features),
+            targets=Moments(**of_targets),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """The shared head, the standardiser, and which round this is."""
+
+    fingerprint: str
+    server_round: int
+    head: HeadArrays
+    standardiser: Standardiser
+    proximal_mu: float = 0.0
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> TrainRequest:
+        """Read the record; raise RequestError if it breaks the schema."""
+        reader = RecordReader(record, RequestError)
+        config = reader.config(CONFIG)
+        return cls(
+            fingerprint=config.text(FINGERPRINT),
+            server_round=config.count(SERVER_ROUND),
+            head=reader.arrays(HEAD, shapes, "float32"),
+            standardiser=_read_standardiser(reader, shapes),
+            proximal_mu=config.number(PROXIMAL_MU, default=0.0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """A lab's trained head, with how many specimens it was trained on and its training loss."""
+
+    head: HeadArrays
+    num_examples: int
+    train_loss: float
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, TRAIN_LOSS: self.train_loss})
+        return RecordDict({HEAD: array_record(self.head), METRICS: metrics})
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> TrainReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        reader = RecordReader(record, ReplyError)
+        metrics = reader.metrics(METRICS, {NUM_EXAMPLES, TRAIN_LOSS})
+        return cls(
+            head=reader.arrays(HEAD, shapes, "float32"),
+            num_examples=metrics.count(NUM_EXAMPLES),
+            train_loss=metrics.number(TRAIN_LOSS),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """The shared head and the standardiser, to be tried on a lab's held-out specimens."""
+
+    fingerprint: str
+    head: HeadArrays
+    standardiser: Standardiser
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                HEAD: array_record(self.head),
+                STANDARDISER: standardiser_record(self.standardiser),
+                CONFIG: ConfigRecord({FINGERPRINT: self.fingerprint}),
+            }
+        )
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> EvaluateRequest:
+        """Read the record; raise RequestError if it breaks the schema."""
+        reader = RecordReader(record, RequestError)
+        return cls(
+            fingerprint=reader.config(CONFIG).text(FINGERPRINT),
+            head=reader.arrays(HEAD, shapes, "float32"),
+            standardiser=_read_standardiser(reader, shapes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReply:
+    """Sums of the shared head's errors on a lab's held-out specimens."""
+
+    num_examples: int
+    errors: ErrorSums
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                ERROR_SUMS: array_record(vars(self.errors)),
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples}),
+            }
+        )
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, num_targets: int) -> EvaluateReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        reader = RecordReader(record, ReplyError)
+        names = [field.name for field in fields(ErrorSums)]
+        sums = reader.arrays(ERROR_SUMS, vectors(names, num_targets), "float64")
+        return cls(
+            num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
+            errors=ErrorSums(**sums),
+        )
+
+
+def query_record(fingerprint: str) -> RecordDict:
+    """Return a request that carries nothing but the fingerprint: handshake and statistics."""
+    return RecordDict({CONFIG: ConfigRecord({FINGERPRINT: fingerprint})})
+
+
+def query_fingerprint(record: RecordDict) -> str:
+    """Return the fingerprint of such a request; raise RequestError if there is none."""
+    return RecordReader(record, RequestError).config(CONFIG).text(FINGERPRINT)
+
+
+def head_record(head: HeadArrays) -> ArrayRecord:
+    """Return a head as the Flower record that strategies average."""
+    return array_record(head)
+
+
+def head_arrays(record: ArrayRecord) -> HeadArrays:
+    """Return a strategy's result as a head; some strategies compute in float64."""
+    return {name: array.numpy().astype(np.float32) for name, array in record.items()}
+
+
+def standardiser_record(standardiser: Standardiser) -> ArrayRecord:
+    """Return a standardiser as a Flower record."""
+    return array_record(vars(standardiser))
+
+
+def train_config(fingerprint: str) -> ConfigRecord:
+    """Return what goes with the head into every train request; Flower adds the round."""
+    return ConfigRecord({FINGERPRINT: fingerprint})
+
+
+def message_to(node_id: int, message_type: str, record: RecordDict) -> Message:
+    """Return a message to one node."""
+    return Message(record, dst_node_id=node_id, message_type=message_type)
+
+
+def _read_standardiser(reader: RecordReader, shapes: Shapes) -> Standardiser:
+    num_features = next(iter(shapes.values()))[1]
+    num_targets = list(shapes.values())[-1][0]
+    expected = {
+        **vectors(("feature_mean", "feature_scale"), num_features),
+        **vectors(("target_mean", "target_scale"), num_targets),
+    }
+    return Standardiser(**reader.arrays(STANDARDISER, expected, "float64"))

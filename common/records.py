@@ -1,0 +1,118 @@
+"""Flower records written and read with checks: keys, dtypes, shapes, and finite values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+
+from common.errors import CrossplyError
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Return named arrays as a Flower record.
+
+    Examples
+    --------
+    >>> array_record({"bias": np.zeros(2, dtype=np.float32)})["bias"].shape
+    (2,)
+    """
+    return ArrayRecord({name: Array(np.ascontiguousarray(a)) for name, a in arrays.items()})
+
+
+def vectors(names: Iterable[str], length: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of some vectors of one length."""
+    return dict.fromkeys(names, (length,))
+
+
+class RecordReader:
+    """Reads a record from the other side; whatever breaks the schema raises one kind of error.
+
+    Parameters
+    ----------
+    record : RecordDict
+    error : type of CrossplyError
+        ReplyError where labs are read, RequestError where the coordinator is.
+    """
+
+    def __init__(self, record: RecordDict, error: type[CrossplyError]) -> None:
+        self._record = record
+        self._error = error
+
+    def arrays(self, key: str, shapes: Shapes, dtype: str) -> dict[str, np.ndarray]:
+        """Return the arrays under `key`: exactly these names, shapes and dtype, all finite."""
+        record = self._record.array_records.get(key)
+        if record is None or set(record) != set(shapes):
+            found = "none" if record is None else str(sorted(record)[:5])
+            raise self._error(f"{key}: expected the arrays {sorted(shapes)}, found {found}")
+        return {name: self._array(record[name], name, shapes[name], dtype) for name in shapes}
+
+    def _array(self, record: Array, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        try:
+            array = record.numpy()
+        except Exception as error:
+            # NumPy's reader raises ValueError, EOFError, SyntaxError, ... on rubbish
+            raise self._error(f"{name}: not the bytes of an array") from error
+        if array.shape != shape or array.dtype.name != dtype:
+            raise self._error(
+                f"{name}: expected {dtype} of shape {shape}, "
+                f"found {array.dtype.name} of shape {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise self._error(f"{name}: holds NaN or infinity")
+        return array
+
+    def config(self, key: str) -> Values:
+        """Return the settings under `key`."""
+        record = self._record.config_records.get(key)
+        if record is None:
+            raise self._error(f"{key}: expected a record of settings, found none")
+        return Values(record, self._error)
+
+    def metrics(self, key: str, names: set[str]) -> Values:
+        """Return the metrics under `key`: the only metrics there are, with exactly these names."""
+        records = self._record.metric_records
+        if set(records) != {key} or set(records[key]) != names:
+            found = {str(name): sorted(record) for name, record in records.items()}
+            raise self._error(f"{key}: expected the numbers {sorted(names)}, found {found}")
+        return Values(records[key], self._error)
+
+
+class Values:
+    """Scalars and texts of a record, checked as they are read."""
+
+    def __init__(self, values: Mapping[str, Any], error: type[CrossplyError]) -> None:
+        self._values = values
+        self._error = error
+
+    def text(self, key: str) -> str:
+        """Return a short printable text."""
+        value = self._values.get(key)
+        if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+            raise self._error(f"{key}: expected a short printable text")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts."""
+        value = self._values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._error(f"{key}: expected a list of texts")
+        return tuple(value)
+
+    def count(self, key: str) -> int:
+        """Return a whole number of at least 1."""
+        value = self._values.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self._error(f"{key}: expected a whole number of at least 1, found {value!r}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return a finite number, or `default` if there is one and the key is missing."""
+        value = self._values.get(key, default)
+        if not isinstance(value, int | float) or not np.isfinite(value):
+            raise self._error(f"{key}: expected a finite number, found {value!r}")
+        return float(value)

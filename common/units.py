@@ -1,0 +1,129 @@
+"""Quantities with units: one registry, one conversion.
+
+Units are read by pint (https://pint.readthedocs.io), extended by the Vickers hardness number.
+HV has the dimension of a stress: 1 HV = 1 kgf/mm² = 9.80665 MPa (ISO 6507-1, before the
+customary rounding), so that hardness in GPa and in HV can meet in one federation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pint
+
+from common.errors import UnitError
+
+
+@lru_cache(maxsize=1)
+def registry() -> pint.UnitRegistry[float]:
+    """Return the registry of units that all of crossply shares."""
+    units: pint.UnitRegistry[float] = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    units.define("HV = 9.80665 megapascal")
+    return units
+
+
+def check_unit(unit: str) -> str:
+    """Return `unit` unchanged if the registry knows it.
+
+    Raises
+    ------
+    UnitError
+        If the unit is unknown.
+
+    Examples
+    --------
+    >>> check_unit("GPa")
+    'GPa'
+    >>> check_unit("GigaPa")
+    Traceback (most recent call last):
+    ...
+    common.errors.UnitError: unknown unit 'GigaPa'; write for example MPa, GPa, ksi, um, HV, \
+degC or dimensionless
+    """
+    try:
+        registry().Unit(unit)
+    except Exception as error:
+        # pint lets errors of its tokenizer through, so that no narrower class covers bad input
+        raise UnitError(
+            f"unknown unit {unit!r}; write for example MPa, GPa, ksi, um, HV, degC or dimensionless"
+        ) from error
+    return unit
+
+
+def symbol(unit: str) -> str:
+    """Return a unit as it is printed; nothing for a number without one.
+
+    Examples
+    --------
+    >>> symbol("um"), symbol("degC"), symbol("ksi"), symbol("HV"), symbol("dimensionless")
+    ('µm', '°C', 'ksi', 'HV', '')
+    """
+    return format(registry().Unit(unit), "~P")
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Tell whether two spellings name one unit.
+
+    Examples
+    --------
+    >>> same_unit("MPa", "N/mm^2"), same_unit("MPa", "GPa")
+    (True, False)
+    """
+    try:
+        return bool(np.isclose(convert(np.ones(1), one, other)[0], 1.0, rtol=1e-12))
+    except UnitError:
+        return False
+
+
+def convert(values: np.ndarray, unit: str, to_unit: str) -> np.ndarray:
+    """Convert an array of values from one unit to another.
+
+    Parameters
+    ----------
+    values : ndarray of any shape, in `unit`
+    unit, to_unit : str
+
+    Returns
+    -------
+    ndarray of the same shape, float64, in `to_unit`
+
+    Raises
+    ------
+    UnitError
+        If a unit is unknown or the two have different dimensions.
+
+    Examples
+    --------
+    >>> convert(np.array([1.0, 2.0]), "GPa", "MPa")
+    array([1000., 2000.])
+    >>> convert(np.array([451.0]), "degF", "degC").round(1)
+    array([232.8])
+    """
+    check_unit(unit)
+    check_unit(to_unit)
+    try:
+        quantity = registry().Quantity(np.array(values, dtype=np.float64), unit)
+        return np.asarray(quantity.to(to_unit).magnitude, dtype=np.float64)
+    except pint.DimensionalityError as error:
+        raise UnitError(f"{unit!r} cannot be converted to {to_unit!r}: {error}") from error
+
+
+def seconds(duration: str) -> float:
+    """Return a duration such as ``"10 min"`` in seconds.
+
+    Examples
+    --------
+    >>> seconds("10 min"), seconds("1.5 h")
+    (600.0, 5400.0)
+    >>> seconds("10")
+    Traceback (most recent call last):
+    ...
+    common.errors.UnitError: '10' is not a duration; write for example "10 min" or "30 s"
+    """
+    try:
+        return float(registry().Quantity(duration).to("second").magnitude)
+    except Exception as error:
+        raise UnitError(
+            f'{duration!r} is not a duration; write for example "10 min" or "30 s"'
+        ) from error
