@@ -1,0 +1,1 @@
+"""Everything that touches private data: runs at a lab."""

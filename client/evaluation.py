@@ -1,0 +1,37 @@
+"""Trying a head on specimens that it was not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from client.specimens import Specimens
+from common.federation import Federation
+from common.head import HeadArrays, predict
+from common.metrics import ErrorSums
+from common.standardise import Standardiser
+
+
+def predict_in_units(
+    head: HeadArrays, standardiser: Standardiser, features: np.ndarray
+) -> np.ndarray:
+    """Return predictions in the targets' units.
+
+    Parameters
+    ----------
+    head : mapping of name to ndarray
+    standardiser : Standardiser
+    features : ndarray of shape (n_specimens, n_features), as extracted
+
+    Returns
+    -------
+    ndarray of shape (n_specimens, n_targets), float64
+    """
+    return standardiser.in_units(predict(head, standardiser.features(features)))
+
+
+def evaluate(
+    head: HeadArrays, standardiser: Standardiser, specimens: Specimens, federation: Federation
+) -> ErrorSums:
+    """Return the sums of a head's errors on some specimens."""
+    predicted = predict_in_units(head, standardiser, specimens.features)
+    return ErrorSums.of(specimens.targets, predicted, federation.target_shift)

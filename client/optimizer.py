@@ -1,0 +1,80 @@
+"""One step of the optimizer, through torch's functional form.
+
+The classes of ``torch.optim`` import the compiler (two seconds) when the first one is made, and
+a lab makes one each round; the functions are the same arithmetic, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+
+class Optimizer(Protocol):
+    """Changes parameters in place, given their gradients."""
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step."""
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), betas 0.9 and 0.999."""
+
+    def __init__(self, parameters: list[Tensor], learning_rate: float, weight_decay: float) -> None:
+        self._parameters = parameters
+        self._learning_rate, self._weight_decay = learning_rate, weight_decay
+        self._means = [torch.zeros_like(parameter) for parameter in parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in parameters]
+        self._steps = [torch.zeros(()) for _ in parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step."""
+        adamw(
+            self._parameters,
+            list(gradients),
+            self._means,
+            self._squares,
+            [],
+            self._steps,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self._learning_rate,
+            weight_decay=self._weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+class Sgd:
+    """Plain gradient descent; for it, decay of the loss and of the weights are the same."""
+
+    def __init__(self, parameters: list[Tensor], learning_rate: float, weight_decay: float) -> None:
+        self._parameters = parameters
+        self._learning_rate, self._weight_decay = learning_rate, weight_decay
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step."""
+        sgd(
+            self._parameters,
+            list(gradients),
+            [None] * len(self._parameters),
+            fused=True,
+            weight_decay=self._weight_decay,
+            momentum=0.0,
+            lr=self._learning_rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+
+
+OPTIMIZERS: dict[str, type[AdamW] | type[Sgd]] = {"adamw": AdamW, "sgd": Sgd}

@@ -1,0 +1,92 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from client.backbones import (
+    EfficientNetLite0,
+    load_backbone,
+    normalise_lite,
+    normalise_torchvision,
+)
+from common.errors import WeightsError
+from common.federation import Backbone
+
+
+def saved(path: Path, state: object) -> Backbone:
+    torch.save(state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Backbone(name="resnet18", weights=path.name, sha256=digest)
+
+
+def test_the_packaged_weights_give_the_vectors_of_a_known_network(tmp_path: Path) -> None:
+    backbone = load_backbone(Backbone(name="efficientnet_lite0"), tmp_path)
+    ramp = torch.linspace(0, 1, 96 * 96).reshape(1, 96, 96)
+    vector = backbone.vectors(ramp)[0].double()
+    # timm's tf_efficientnet_lite0 with the same weights copied key by key gives these
+    assert int(vector.argmax()) == 872
+    assert float(vector.sum()) == pytest.approx(53.76381, rel=1e-5)
+    assert float(vector.norm()) == pytest.approx(9.727528, rel=1e-5)
+
+
+def test_same_padding_puts_the_odd_pixel_after() -> None:
+    network = EfficientNetLite0()
+    stem = network._conv_stem
+    torch.nn.init.zeros_(stem.weight)
+    stem.weight.data[0, 0, 0, 0] = 1.0
+    image = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
+    # stride 2 on an even size pads one pixel, below and right: the first tap sees pixel (0, 0)
+    assert stem(image)[0, 0].tolist() == [[0.0, 2.0], [8.0, 10.0]]
+
+
+def test_a_local_file_is_used_when_its_sha256_agrees(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = resnet18(weights=None)
+    backbone = load_backbone(saved(tmp_path / "resnet.pth", network.state_dict()), tmp_path)
+    network.fc = torch.nn.Identity()
+    tiles = torch.rand(2, 64, 64)
+    grey = normalise_torchvision(tiles[:, None].expand(-1, 3, -1, -1))
+    with torch.inference_mode():
+        expected = network.eval()(grey)
+    torch.testing.assert_close(backbone.vectors(tiles), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_altered_file_is_refused(tmp_path: Path) -> None:
+    chosen = saved(tmp_path / "altered.pth", resnet18(weights=None).state_dict())
+    with (tmp_path / "altered.pth").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(WeightsError, match=r"altered\.pth: SHA-256 is .*, the federation file"):
+        load_backbone(chosen, tmp_path)
+
+
+def test_weights_of_another_network_are_refused_by_key(tmp_path: Path) -> None:
+    state = resnet18(weights=None).state_dict()
+    del state["layer1.0.conv1.weight"]
+    with pytest.raises(WeightsError, match=r"do not fit resnet18: layer1\.0\.conv1\.weight"):
+        load_backbone(saved(tmp_path / "short.pth", state), tmp_path)
+
+
+class _Dangerous:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("run",)
+
+
+@pytest.mark.parametrize("content", [_Dangerous(), [1, 2, 3], {"a": 1}])
+def test_nothing_but_tensors_is_unpacked(tmp_path: Path, content: object) -> None:
+    with pytest.raises(WeightsError, match="not a"):
+        load_backbone(saved(tmp_path / "bad.pth", content), tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    chosen = Backbone(name="resnet50", weights="gone.pth", sha256="0" * 64)
+    with pytest.raises(WeightsError, match=r"gone\.pth: weights cannot be read"):
+        load_backbone(chosen, tmp_path)
+
+
+def test_each_backbone_has_its_own_normalisation() -> None:
+    grey = torch.tensor([0.0, 127 / 255, 1.0]).reshape(1, 1, 1, 3).expand(1, 3, 1, 3)
+    assert normalise_lite(grey)[0, 0, 0].tolist() == pytest.approx([-127 / 128, 0.0, 1.0])
+    white = normalise_torchvision(grey)[0, :, 0, 2]
+    assert white.tolist() == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-4)
