@@ -1,0 +1,28 @@
+"""The Flower ServerApp of the coordinator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.federation import load_federation
+from common.messages import HEAD, STANDARDISER, head_record, standardiser_record
+from server.rounds import run_federation
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation whose file the run's configuration names; leave the result in the state.
+
+    ``federation`` in the run's configuration is the path of the federation file, or of the
+    folder that holds it.
+    """
+    federation = load_federation(Path(str(context.run_config.get("federation", "."))))
+    result = run_federation(grid, federation)
+    context.state[HEAD] = head_record(result.head)
+    context.state[STANDARDISER] = standardiser_record(result.standardiser)
+    context.state["run"] = ConfigRecord({"labs": list(result.labs)})

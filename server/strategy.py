@@ -1,0 +1,114 @@
+"""Flower's strategies by name, and the screen that every reply passes before they see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp.strategy import (
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    Strategy,
+)
+
+from common.errors import ReplyError
+from common.federation import STRATEGY_OPTIONS, Training
+
+STRATEGIES: dict[str, tuple[Callable[..., Strategy], dict[str, tuple[str, float]]]] = {
+    # our name of an option -> Flower's name of it, and its value where the file gives none
+    "fedavg": (FedAvg, {}),
+    "fedprox": (FedProx, {"proximal_mu": ("proximal_mu", 0.01)}),
+    "fedavgm": (
+        FedAvgM,
+        {
+            "server_learning_rate": ("server_learning_rate", 1.0),
+            "server_momentum": ("server_momentum", 0.5),
+        },
+    ),
+    "fedadam": (FedAdam, {"server_learning_rate": ("eta", 0.01)}),
+    "fedyogi": (FedYogi, {"server_learning_rate": ("eta", 0.01)}),
+    "trimmed_mean": (FedTrimmedAvg, {"trim_fraction": ("beta", 0.2)}),
+    "median": (FedMedian, {}),
+    "krum": (Krum, {"num_malicious": ("num_malicious_nodes", 1)}),
+}
+
+
+def make_strategy(training: Training) -> Strategy:
+    """Return Flower's strategy of the name in the federation file, with its options.
+
+    Every node is asked in every round: which labs count is decided by the coordinator's own
+    screen and quorum, since Flower's sampling waits for nodes without a bound.
+
+    Examples
+    --------
+    >>> make_strategy(Training(strategy="fedprox", proximal_mu=0.1)).proximal_mu
+    0.1
+    """
+    build, options = STRATEGIES[training.strategy]
+    chosen: dict[str, Any] = {}
+    for option in STRATEGY_OPTIONS[training.strategy]:
+        flower_name, default = options[option]
+        value = getattr(training, option)
+        chosen[flower_name] = default if value is None else value
+    return build(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screened:
+    """The replies to one set of requests, sorted; each is a dictionary by node.
+
+    Attributes
+    ----------
+    accepted : dict of int to Message
+    broken : dict of int to str
+        How a reply breaks the schema.
+    failed : dict of int to str
+        The code of the error that a lab reported, or that it did not answer in time.
+    """
+
+    accepted: dict[int, Message]
+    broken: dict[int, str]
+    failed: dict[int, str]
+
+
+def check_replies(
+    replies: Iterable[Message], check: Callable[[int, Message], None], asked: Mapping[str, int]
+) -> Screened:
+    """Sort replies into those that count, those that break the schema, and those that fail.
+
+    Parameters
+    ----------
+    replies : iterable of Message
+    check : callable
+        Given a node and its reply, raises ReplyError if the reply breaks the schema.
+    asked : mapping of str to int
+        Message id of each request -> node that it was sent to. Replies are attributed by it:
+        what stands in a reply as its source is the sender's word. A second reply to one
+        request, and a reply to no request, do not count.
+    """
+    screened = Screened(
+        accepted={}, broken={}, failed=dict.fromkeys(asked.values(), "no reply in time")
+    )
+    waiting = dict(asked)
+    for reply in replies:
+        node = waiting.pop(reply.metadata.reply_to_message_id, None)
+        if node is None:
+            continue
+        del screened.failed[node]
+        try:
+            if reply.has_error():
+                screened.failed[node] = str(reply.error.reason or "unknown")
+            else:
+                check(node, reply)
+                screened.accepted[node] = reply
+        except ReplyError as error:
+            screened.broken[node] = str(error)
+    return screened
