@@ -1,0 +1,43 @@
+"""The command ``crossply``: what it offers, and how errors are told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import client.cli
+import simulation.cli
+from common.errors import CrossplyError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Many labs, one property predictor, and nothing private leaves a lab.",
+)
+app.add_typer(client.cli.app, name="lab", help="At a lab: look at its data before anything else.")
+app.command(name="simulate")(simulation.cli.simulate)
+app.command(name="demo")(simulation.cli.demo)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """Take the options that come before the name of a command."""
+
+
+def main() -> None:
+    """Run the command; an error is one sentence on standard error and exit status 1."""
+    try:
+        app()
+    except CrossplyError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"crossply: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

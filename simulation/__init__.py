@@ -1,0 +1,1 @@
+"""Virtual labs, in one process."""

@@ -1,0 +1,173 @@
+"""``crossply simulate`` and ``crossply demo``; heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from simulation.experiment import Outcome
+
+MODE_NAMES = ("federated", "centralized", "local", "ridge", "random_forest")
+
+
+def simulate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of lab folders, or one pooled data set.")
+    ],
+    mode: Annotated[
+        list[str] | None,
+        typer.Option("--mode", help=f"Run only this: {', '.join(MODE_NAMES)}. Repeatable."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds", min=2, help="K-fold inside every lab, instead of one held-out fifth."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Rounds, instead of the file's.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key, as training.learning_rate=3e-4."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Folder to write the run to.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json instead of tables.")
+    ] = False,
+) -> None:
+    """Train across virtual labs in this process, and compare with pooling and with staying alone.
+
+    DIR holds a federation.toml and either one folder with a lab.toml for each lab, or one pooled
+    data set whose lab.toml names the labs' column under [partition].
+    """
+    changes = list(assignments or [])
+    if rounds is not None:
+        changes.append(f"training.rounds={rounds}")
+    run_and_report(
+        folder, modes=_modes(mode), folds=folds, assignments=changes, out=out, as_json=as_json
+    )
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to make the demo in.")
+    ] = Path("runs/demo"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json instead of tables.")
+    ] = False,
+) -> None:
+    """Make six virtual labs that photograph and break composites, and see if joining pays."""
+    from rich.console import Console
+
+    from simulation.demo import num_specimens, write_demo
+    from simulation.progress import steps
+
+    labs = folder / "labs"
+    console = Console(stderr=True)
+    with steps(console) as progress:
+        bar = progress.add_task("drawing and solving specimens", total=num_specimens())
+        write_demo(labs, on_specimen=lambda: progress.advance(bar))
+    run_and_report(
+        labs,
+        modes=MODE_NAMES,
+        folds=5,
+        assignments=[],
+        out=_new_run(folder, "run"),
+        as_json=as_json,
+    )
+
+
+def run_and_report(
+    folder: Path,
+    *,
+    modes: tuple[str, ...],
+    folds: int | None,
+    assignments: list[str],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a simulation, write its folder, and print what came of it."""
+    import json
+
+    from rich.console import Console
+
+    from common.federation import load_federation
+    from simulation.report import RESULT, print_summary, result_record, write_run
+
+    federation = load_federation(folder, assignments)
+    out = out or _new_run(Path("runs"), federation.name)
+    if (out / RESULT).exists():
+        raise ConfigurationError(f"{out} holds a run already; name another folder with --out")
+    outcome, seconds = _run(folder, federation, modes, folds)
+    record = result_record(outcome, seconds)
+    write_run(outcome, record, out)
+    console = Console()
+    if as_json:
+        print(json.dumps(record, indent=2))
+    else:
+        print_summary(outcome, console)
+    Console(stderr=True).print(f"Written to {out}: result.json, predictions.csv, parity.png")
+
+
+def _run(
+    folder: Path, federation: Any, modes: tuple[str, ...], folds: int | None
+) -> tuple[Outcome, dict[str, float]]:
+    import logging
+    import time
+
+    import torch
+    from rich.console import Console
+
+    from client.feature_cache import FeatureCache, default_folder
+    from simulation.consortium import open_consortium, read_datasets
+    from simulation.experiment import run_experiment
+    from simulation.progress import steps
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    datasets = read_datasets(folder, federation)
+    with steps(Console(stderr=True)) as progress:
+        count = sum(len(group) for dataset in datasets for group in dataset.micrographs)
+        bar = progress.add_task("micrographs to features", total=count)
+        cache = FeatureCache(default_folder())
+        consortium = open_consortium(
+            datasets, federation, cache, on_micrograph=lambda: progress.advance(bar)
+        )
+        seconds = {"features": time.perf_counter() - started}
+        bars: dict[str, Any] = {}
+
+        def on_step(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what.replace("_", " "), total=total)
+            progress.update(bars[what], completed=done, total=total)
+
+        outcome = run_experiment(consortium, modes=modes, folds=folds, on_step=on_step)
+    return outcome, seconds
+
+
+def _modes(chosen: list[str] | None) -> tuple[str, ...]:
+    for name in chosen or ():
+        if name not in MODE_NAMES:
+            raise ConfigurationError(
+                f"--mode {name}: there is no such mode; choose among {', '.join(MODE_NAMES)}"
+            )
+    return tuple(name for name in MODE_NAMES if not chosen or name in chosen)
+
+
+def _new_run(parent: Path, name: str) -> Path:
+    """Name a folder that is not there yet after the present time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    candidates = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
+    return next(parent / name for name in candidates if not (parent / name).exists())

@@ -1,0 +1,98 @@
+"""A folder of labs, or one pooled data set cut into virtual labs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from client.dataset import Dataset, load_dataset
+
+from client.feature_cache import FeatureCache
+from client.features import extract
+from client.settings import FILE_NAME
+from client.specimens import Specimens
+from common.errors import ConfigurationError
+from common.federation import Federation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consortium:
+    """Labs that could train together, with their features made.
+
+    Attributes
+    ----------
+    federation : Federation
+    labs : tuple of Specimens
+        One a lab, ordered by name.
+    """
+
+    federation: Federation
+    labs: tuple[Specimens, ...]
+
+
+def read_datasets(folder: Path, federation: Federation) -> list[Dataset]:
+    """Read the labs' folders in `folder`, or `folder` itself if it is one pooled data set.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no ``lab.toml``, a pooled set has no ``[partition]``, or fewer than two labs
+        are found.
+    LabDataError
+        If a lab's data is refused.
+    """
+    if (folder / FILE_NAME).is_file():
+        return [load_dataset(folder, federation)]
+    folders = sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
+    if len(folders) < 2:
+        raise ConfigurationError(
+            f"{folder}: found {len(folders)} folders with a {FILE_NAME}; expected two labs or "
+            f"more, or a pooled data set with its own {FILE_NAME}"
+        )
+    return [load_dataset(path, federation) for path in folders]
+
+
+def open_consortium(
+    datasets: list[Dataset],
+    federation: Federation,
+    cache: FeatureCache,
+    on_micrograph: Callable[[], None] = lambda: None,
+) -> Consortium:
+    """Make the features of all labs, and cut a pooled data set into its virtual labs.
+
+    Raises
+    ------
+    ConfigurationError
+        If two labs have one name, or a pooled data set gives fewer than two labs.
+    """
+    labs = [
+        lab
+        for dataset in datasets
+        for lab in _labs_of(dataset, extract(dataset, federation, cache, on_micrograph))
+    ]
+    names = sorted(lab.lab for lab in labs)
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        raise ConfigurationError(
+            f"two labs are named {', '.join(sorted(doubled))}; give each its own name in lab.toml"
+        )
+    if len(labs) < 2:
+        raise ConfigurationError(
+            f"{datasets[0].folder}: only one lab was found; a pooled data set names its virtual "
+            'labs by a column: write [partition] column = "..." in lab.toml'
+        )
+    return Consortium(
+        federation=federation, labs=tuple(sorted(labs, key=lambda specimens: specimens.lab))
+    )
+
+
+def _labs_of(dataset: Dataset, specimens: Specimens) -> list[Specimens]:
+    if dataset.partition is None:
+        return [specimens]
+    of_each = np.array(dataset.partition)
+    return [
+        replace(specimens.take(of_each == name), lab=str(name))
+        for name in sorted(set(dataset.partition))
+    ]

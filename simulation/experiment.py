@@ -1,0 +1,124 @@
+"""One simulation: every mode on the same folds, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from client.lab import HELD_OUT_FOLDS, split_lab
+from client.splits import fold_of_each
+from common.metrics import ErrorSums
+from server.rounds import RoundRecord
+from simulation.consortium import Consortium
+from simulation.modes import MODES, federated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Predictions of held-out specimens by every mode that ran.
+
+    Attributes
+    ----------
+    consortium : Consortium
+    fold : list of ndarray of shape (n_specimens,), int64
+        For each lab: the fold that a specimen was held out in, or -1 for none.
+    predicted : dict of str to list of ndarray of shape (n_specimens, n_targets)
+        For each mode and lab, in the targets' units; NaN where there is no prediction.
+    rounds : list of (int, RoundRecord)
+        The fold, and what happened in each of its federated rounds.
+    seconds : dict of str to float
+        Wall-clock time of each mode.
+    """
+
+    consortium: Consortium
+    fold: list[np.ndarray]
+    predicted: dict[str, list[np.ndarray]]
+    rounds: list[tuple[int, RoundRecord]]
+    seconds: dict[str, float]
+
+    def errors(self, mode: str, lab: int) -> ErrorSums:
+        """Return the sums of a mode's errors on one lab's held-out specimens."""
+        return ErrorSums.of(
+            self.consortium.labs[lab].targets,
+            self.predicted[mode][lab],
+            self.consortium.federation.target_shift,
+        )
+
+    def metrics(self, mode: str, labs: Sequence[int] | None = None) -> dict[str, Any]:
+        """Return a mode's metrics for each target, over all labs or some."""
+        chosen = range(len(self.consortium.labs)) if labs is None else labs
+        first, *others = [self.errors(mode, lab) for lab in chosen]
+        total = sum(others, start=first)
+        targets = self.consortium.federation.targets
+        return {target: total.metrics(index) for index, target in enumerate(targets)}
+
+
+def run_experiment(
+    consortium: Consortium,
+    *,
+    modes: Sequence[str] = tuple(MODES),
+    folds: int | None = None,
+    on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Outcome:
+    """Run the modes on the same splits.
+
+    Parameters
+    ----------
+    consortium : Consortium
+    modes : sequence of str
+        Keys of `MODES`.
+    folds : int or None
+        K-fold cross-validation inside every lab, or (None) one held-out fifth.
+    on_step : callable
+        Told what is done, how far it is, and of how much.
+    """
+    federation = consortium.federation
+    num_folds = folds or HELD_OUT_FOLDS
+    held_out = range(num_folds) if folds else range(1)
+    of_each = [
+        fold_of_each(lab.groups, folds=num_folds, lab=lab.lab, seed=federation.training.seed)
+        for lab in consortium.labs
+    ]
+    outcome = Outcome(
+        consortium=consortium,
+        fold=[np.where(fold < len(held_out), fold, -1) for fold in of_each],
+        predicted={
+            mode: [np.full(lab.targets.shape, np.nan) for lab in consortium.labs] for mode in modes
+        },
+        rounds=[],
+        seconds={},
+    )
+    for mode in modes:
+        started = time.perf_counter()
+        for fold in held_out:
+            _run_fold(outcome, mode, fold, num_folds, partial(on_step, mode))
+        outcome.seconds[mode] = time.perf_counter() - started
+    return outcome
+
+
+def _run_fold(
+    outcome: Outcome, mode: str, fold: int, folds: int, on_step: Callable[[int, int], None]
+) -> None:
+    federation = outcome.consortium.federation
+    labs = [split_lab(lab, federation, folds=folds, fold=fold) for lab in outcome.consortium.labs]
+    num_held_out = int(max(of_each.max() for of_each in outcome.fold)) + 1
+    rounds = federation.training.rounds
+    if mode == "federated":
+
+        def on_round(record: RoundRecord) -> None:
+            outcome.rounds.append((fold, record))
+            on_step(fold * rounds + record.server_round, num_held_out * rounds)
+
+        predicted = federated(labs, on_round)
+    else:
+        predicted = MODES[mode](labs)
+        on_step(fold + 1, num_held_out)
+    for target, of_each, values in zip(
+        outcome.predicted[mode], outcome.fold, predicted, strict=True
+    ):
+        target[of_each == fold] = values

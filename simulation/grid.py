@@ -1,0 +1,109 @@
+"""A Flower grid in one process: real ClientApps, messages that go over a wire of bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from itertools import count
+
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
+from flwr.clientapp import ClientApp
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+log = logging.getLogger(__name__)
+
+SERVER_NODE = 1
+FIRST_LAB_NODE = 2
+CLIENT_APP_RAISED = 2
+
+
+class InProcessGrid(Grid):
+    """Virtual labs, one node each, answered one after the other in this process.
+
+    Every message and reply is turned into bytes and back, so that no two labs share memory and
+    nothing passes that could not pass between machines.
+
+    Parameters
+    ----------
+    client_app : ClientApp
+        The same for all labs; a lab is known by its node's configuration.
+    node_configs : mapping of str to UserConfig
+        Lab's name -> its node's configuration.
+    run_id : int
+    """
+
+    def __init__(
+        self, client_app: ClientApp, node_configs: Mapping[str, UserConfig], run_id: int = 1
+    ) -> None:
+        self._client_app = client_app
+        self._run = Run.create_empty(run_id)
+        self._contexts = {
+            node: Context(run_id, node, config, RecordDict(), {})
+            for node, config in enumerate(node_configs.values(), start=FIRST_LAB_NODE)
+        }
+        self._message_numbers = count(1)
+        self._replies: dict[str, Message] = {}
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SERVER_NODE, 1
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a new message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the labs' nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Deliver messages; each is answered at once, and its reply kept until it is pulled."""
+        return [self._deliver(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies to some messages that have come, each once."""
+        found = [self._replies.pop(id_, None) for id_ in message_ids]
+        return [reply for reply in found if reply is not None]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Deliver messages and return all replies; labs answer at once, there is no waiting."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> str:
+        message_id = str(next(self._message_numbers))
+        message.metadata.__dict__["_message_id"] = message_id
+        received = over_the_wire(message)
+        try:
+            reply = self._client_app(received, self._contexts[message.metadata.dst_node_id])
+        except Exception:
+            # what a lab's code raises must not end the other labs' run, here as in deployment
+            log.exception("node %d failed", message.metadata.dst_node_id)
+            reply = Message(Error(CLIENT_APP_RAISED, "internal"), reply_to=received)
+        self._replies[message_id] = over_the_wire(reply)
+        return message_id
+
+
+def over_the_wire(message: Message) -> Message:
+    """Return a message as the other side gets it: written to bytes and read back."""
+    return message_from_proto(
+        ProtoMessage.FromString(message_to_proto(message).SerializeToString())
+    )

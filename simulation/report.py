@@ -1,0 +1,190 @@
+"""What a simulation leaves behind: result.json, predictions.csv, parity.png, and a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from common.federation import FILE_NAME
+from common.files import write_atomically
+from common.units import symbol
+from simulation.experiment import Outcome
+from simulation.parity import parity_png
+from simulation.verdict import COSTS, PAYS, Gain, gains, sentence
+
+RESULT = "result.json"
+PREDICTIONS = "predictions.csv"
+PARITY = "parity.png"
+
+RECORDED_VERSIONS = (
+    "crossply",
+    "flwr",
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-python",
+    "scikit-learn",
+)
+
+MODE_LABELS = {
+    "federated": "federated: only head weights shared",
+    "centralized": "centralised: all data pooled",
+    "local": "local: each lab alone",
+    "ridge": "ridge on pooled features",
+    "random_forest": "random forest on pooled features",
+}
+
+
+def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]:
+    """Return the content of ``result.json``.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    seconds : dict of str to float
+        Further times, such as ``features``.
+    """
+    federation = outcome.consortium.federation
+    modes = list(outcome.predicted)
+    return {
+        "federation": federation.name,
+        "fingerprint": federation.fingerprint(),
+        "versions": {name: version(name) for name in RECORDED_VERSIONS},
+        "seed": federation.training.seed,
+        "modes": {mode: outcome.metrics(mode) for mode in modes},
+        "labs": {
+            lab.lab: {mode: outcome.metrics(mode, [index]) for mode in modes}
+            for index, lab in enumerate(outcome.consortium.labs)
+        },
+        "units": {name: target.unit for name, target in federation.targets.items()},
+        "gains": [asdict(gain) | {"verdict": gain.verdict} for gain in gains(outcome)],
+        "sentence": closing_sentence(outcome),
+        "seconds": {name: round(value, 3) for name, value in (seconds | outcome.seconds).items()},
+        "rounds": [
+            {
+                "fold": fold,
+                "round": record.server_round,
+                "loss": record.train_loss,
+                "labs": list(record.labs),
+                "failed": record.failed,
+                "quarantined": record.quarantined,
+            }
+            for fold, record in outcome.rounds
+        ],
+    }
+
+
+def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
+    """Write the run's folder; ``result.json`` comes last, and is there only when all is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    federation = outcome.consortium.federation
+    data = federation.model_dump(mode="json", exclude_none=True)
+    write_atomically(folder / FILE_NAME, tomli_w.dumps(data))
+    write_atomically(folder / PREDICTIONS, predictions_csv(outcome))
+    write_atomically(folder / PARITY, parity_png(outcome))
+    write_atomically(folder / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def predictions_csv(outcome: Outcome) -> str:
+    """Return one row a held-out specimen: measured, then predicted by each mode, in units."""
+    targets = outcome.consortium.federation.targets
+    tables = []
+    for index, lab in enumerate(outcome.consortium.labs):
+        rows = np.flatnonzero(outcome.fold[index] >= 0)
+        columns: dict[str, Any] = {
+            "lab": as_text(lab.lab),
+            "specimen": [as_text(lab.ids[row]) for row in rows],
+            "fold": outcome.fold[index][rows],
+        }
+        for column, (name, target) in enumerate(targets.items()):
+            columns[f"{name} ({target.unit})"] = lab.targets[rows, column]
+            for mode, predicted in outcome.predicted.items():
+                columns[f"{name} {mode}"] = predicted[index][rows, column]
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables).to_csv(index=False, lineterminator="\n")
+
+
+def as_text(cell: str) -> str:
+    """Return a text cell that no spreadsheet takes for a formula.
+
+    Examples
+    --------
+    >>> as_text("=HYPERLINK(...)"), as_text("UD-017")
+    ("'=HYPERLINK(...)", 'UD-017')
+    """
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def print_summary(outcome: Outcome, console: Console) -> None:
+    """Print what a person wants to know: each mode, each lab, and one plain sentence."""
+    found = gains(outcome)
+    for name in outcome.consortium.federation.targets:
+        console.print(_modes_table(outcome, name), "")
+        of_target = [gain for gain in found if gain.target == name]
+        if of_target:
+            console.print(_labs_table(of_target), "")
+    console.print(closing_sentence(outcome), style="bold", highlight=False)
+
+
+def closing_sentence(outcome: Outcome) -> str:
+    """Say whether joining pays, or what would have to run to know."""
+    if not {"federated", "local"} <= outcome.predicted.keys():
+        return "Run the modes federated and local to see whether joining pays."
+    return sentence(gains(outcome))
+
+
+def _modes_table(outcome: Outcome, target: str) -> Table:
+    rows = {mode: outcome.metrics(mode)[target] for mode in outcome.predicted}
+    count = max(row["num_specimens"] for row in rows.values())
+    unit = _in_brackets(outcome.consortium.federation.targets[target].unit)
+    table = _table(f"{target}: {count} specimens, each predicted while held out")
+    table.add_column("mode")
+    for heading in ("R²", f"MAE{unit}", f"RMSE{unit}"):
+        table.add_column(heading, justify="right")
+    for mode, row in rows.items():
+        cells = [_shown(row["r2"], ".3f"), _shown(row["mae"]), _shown(row["rmse"])]
+        table.add_row(MODE_LABELS[mode], *cells, style="bold" if mode == "federated" else "")
+    return table
+
+
+def _labs_table(of_target: list[Gain]) -> Table:
+    unit = _in_brackets(of_target[0].unit)
+    table = _table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
+    table.add_column("lab", overflow="fold")
+    for heading in ("specimens", "alone", "together", "gain ± s.e."):
+        table.add_column(heading, justify="right")
+    table.add_column("joining")
+    colours = {PAYS: "green", COSTS: "red"}
+    for gain in of_target:
+        table.add_row(
+            gain.lab,
+            str(gain.num_specimens),
+            _shown(gain.alone),
+            _shown(gain.together),
+            f"{gain.mean:+#.3g} ± {gain.standard_error:#.2g}",
+            gain.verdict,
+            style=colours.get(gain.verdict, ""),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+
+
+def _in_brackets(unit: str) -> str:
+    return f" ({symbol(unit)})" if symbol(unit) else ""
+
+
+def _shown(value: float | None, form: str = "#.3g") -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,140 @@
+"""Whether joining pays, for whom, and for whom not: each lab's own error, alone and together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulation.experiment import Outcome
+
+PAYS, COSTS, UNCLEAR = "pays", "costs", "no clear difference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """How much smaller a lab's errors on one target are together than alone.
+
+    Attributes
+    ----------
+    lab, target, unit : str
+    num_specimens : int
+        Held out, with this target measured.
+    alone, together : float
+        Mean absolute errors of the local and the federated head, in the target's unit.
+    standard_error : float
+        Of the difference of the two; specimens are paired, so that a hard one weighs on both.
+    """
+
+    lab: str
+    target: str
+    unit: str
+    num_specimens: int
+    alone: float
+    together: float
+    standard_error: float
+
+    @property
+    def mean(self) -> float:
+        """The gain, in the target's unit."""
+        return self.alone - self.together
+
+    @property
+    def share(self) -> float:
+        """The gain as a share of the error alone."""
+        return self.mean / max(self.alone, np.finfo(float).tiny)
+
+    @property
+    def verdict(self) -> str:
+        """``pays`` or ``costs`` beyond two standard errors, else ``no clear difference``."""
+        if abs(self.mean) <= 2 * self.standard_error:
+            return UNCLEAR
+        return PAYS if self.mean > 0 else COSTS
+
+
+def gains(outcome: Outcome) -> list[Gain]:
+    """Compare local with federated for each target and lab that measures it, target by target.
+
+    Empty unless both modes ran. A lab needs two held-out specimens to be compared.
+    """
+    if not {"local", "federated"} <= outcome.predicted.keys():
+        return []
+    federation = outcome.consortium.federation
+    found = []
+    for column, (name, target) in enumerate(federation.targets.items()):
+        for index, lab in enumerate(outcome.consortium.labs):
+            measured = lab.targets[:, column]
+            alone = np.abs(outcome.predicted["local"][index][:, column] - measured)
+            together = np.abs(outcome.predicted["federated"][index][:, column] - measured)
+            seen = np.isfinite(alone) & np.isfinite(together)
+            if seen.sum() >= 2:
+                found.append(_gain(lab.lab, name, target.unit, alone[seen], together[seen]))
+    return found
+
+
+def _gain(lab: str, target: str, unit: str, alone: np.ndarray, together: np.ndarray) -> Gain:
+    return Gain(
+        lab=lab,
+        target=target,
+        unit=unit,
+        num_specimens=len(alone),
+        alone=float(alone.mean()),
+        together=float(together.mean()),
+        standard_error=float((alone - together).std(ddof=1) / np.sqrt(len(alone))),
+    )
+
+
+def sentence(found: Sequence[Gain]) -> str:
+    """Say in one plain sentence whether joining pays, for whom, and for whom not.
+
+    Examples
+    --------
+    >>> small = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, alone=8.0,
+    ...              together=6.0, standard_error=0.5)
+    >>> large = Gain(lab="b", target="strength", unit="MPa", num_specimens=9, alone=4.0,
+    ...              together=4.0, standard_error=0.5)
+    >>> sentence([small, large])
+    'Over all labs the error of strength is 17 % smaller together than alone; joining pays for \
+a (25 % smaller), and makes no clear difference for b.'
+    """
+    if not found:
+        return "There is no lab with enough held-out specimens to say whether joining pays."
+    targets = list(dict.fromkeys(gain.target for gain in found))
+    overall = " and ".join(
+        f"of {target} is {_change(_overall_share(found, target))}" for target in targets
+    )
+    several = len(targets) > 1
+    parts = [f"Over all labs the error {overall} together than alone"]
+    for verdict, words in (
+        (PAYS, "joining pays for"),
+        (COSTS, "does not pay for"),
+        (UNCLEAR, "makes no clear difference for"),
+    ):
+        labs = _listed([gain for gain in found if gain.verdict == verdict], several)
+        if labs:
+            parts.append(f"{words} {labs}")
+    clauses = ", and ".join(parts[1:])
+    clauses = clauses if clauses.startswith("joining") else f"joining {clauses}"
+    return f"{parts[0]}; {clauses}."
+
+
+def _overall_share(found: Sequence[Gain], target: str) -> float:
+    chosen = [gain for gain in found if gain.target == target]
+    alone = sum(gain.alone * gain.num_specimens for gain in chosen)
+    together = sum(gain.together * gain.num_specimens for gain in chosen)
+    return (alone - together) / max(alone, np.finfo(float).tiny)
+
+
+def _change(share: float) -> str:
+    return f"{abs(share) * 100:.0f} % {'smaller' if share >= 0 else 'larger'}"
+
+
+def _listed(found: Sequence[Gain], several_targets: bool) -> str:
+    labs: dict[str, list[str]] = {}
+    for gain in found:
+        words = [gain.target] if several_targets else []
+        words += [] if gain.verdict == UNCLEAR else [_change(gain.share)]
+        labs.setdefault(gain.lab, []).append(" ".join(words))
+    named = [f"{lab} ({', '.join(words)})" if any(words) else lab for lab, words in labs.items()]
+    return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else "".join(named)
