@@ -133,8 +133,9 @@ def bucketed(count: int) -> int:
     >>> [bucketed(count) for count in (1, 19, 57, 480)]
     [1, 10, 50, 200]
     """
-    power = 10 ** (len(str(count)) - 1)
-    return max(step for step in (1, 2, 5) if step * power <= count) * power
+    power = int(10 ** (len(str(count)) - 1))
+    leading = count // power
+    return (5 if leading >= 5 else 2 if leading >= 2 else 1) * power
 
 
 def _agree(lab: Lab, fingerprint: str) -> None:

@@ -44,7 +44,9 @@ class _SameConv2d(nn.Conv2d):
         ):
             total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
             pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pads) if any(pads) else x)
+        padded = F.pad(x, pads) if any(pads) else x
+        out: Tensor = F.conv2d(padded, self.weight, None, self.stride, groups=self.groups)
+        return out
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

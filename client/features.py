@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -25,6 +24,7 @@ from client.micrographs import read_micrograph
 from client.specimens import Specimens
 from common.errors import LabDataError
 from common.federation import Federation, Imaging
+from common.threads import one_thread
 
 TILES_AT_ONCE = 4
 """Larger batches of EfficientNet-Lite0 lose time to page faults on a CPU."""
@@ -72,7 +72,7 @@ def extract(
         return vectors
 
     workers = os.cpu_count() or 1
-    with _one_intra_op_thread(), ThreadPoolExecutor(workers) as pool:
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
         by_micrograph = list(pool.map(one, micrographs))
     deep = _pool_specimens(dataset, by_micrograph, federation.imaging)
     features = np.concatenate([deep, dataset.covariates], axis=1).astype(np.float32)
@@ -156,18 +156,8 @@ def _tile_vectors(
 ) -> np.ndarray:
     try:
         image = read_micrograph(micrograph.path, dataset.settings.data)
-        plan = tiles.plan(*image.shape, micrograph.um_per_px, federation.imaging)
+        plan = tiles.plan(image.shape[0], image.shape[1], micrograph.um_per_px, federation.imaging)
     except LabDataError as error:
         raise LabDataError(f"{micrograph.name}: {error}") from error
-    batches = torch.from_numpy(tiles.cut(image, plan)).split(TILES_AT_ONCE)
+    batches = torch.split(torch.from_numpy(tiles.cut(image, plan)), TILES_AT_ONCE)
     return torch.cat([backbone.vectors(batch) for batch in batches]).numpy()
-
-
-@contextmanager
-def _one_intra_op_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

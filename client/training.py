@@ -111,7 +111,7 @@ def masked_squared_error(outputs: Tensor, targets: Tensor, observed: Tensor) -> 
 
 def _batches(length: int, plan: TrainingPlan, generator: torch.Generator) -> Iterator[Tensor]:
     for _ in range(plan.epochs):
-        yield from torch.randperm(length, generator=generator).split(plan.batch_size)
+        yield from torch.split(torch.randperm(length, generator=generator), plan.batch_size)
 
 
 def _proximal(

@@ -122,15 +122,18 @@ class Standardiser:
     def features(self, values: np.ndarray) -> np.ndarray:
         """Standardise and clip features to ±4; shape kept, float32."""
         scaled = (np.asarray(values, dtype=np.float64) - self.feature_mean) / self.feature_scale
-        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+        clipped: np.ndarray = np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+        return clipped
 
     def targets(self, values: np.ndarray) -> np.ndarray:
         """Standardise targets; shape kept, float32, NaN stays NaN."""
-        return ((values - self.target_mean) / self.target_scale).astype(np.float32)
+        scaled: np.ndarray = (values - self.target_mean) / self.target_scale
+        return scaled.astype(np.float32)
 
     def in_units(self, outputs: np.ndarray) -> np.ndarray:
         """Turn the head's outputs back into the targets' units; shape kept, float64."""
-        return np.asarray(outputs, dtype=np.float64) * self.target_scale + self.target_mean
+        values: np.ndarray = outputs.astype(np.float64) * self.target_scale + self.target_mean
+        return values
 
 
 def _usable(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -126,7 +126,6 @@ def _run(
     import logging
     import time
 
-    import torch
     from rich.console import Console
 
     from client.feature_cache import FeatureCache, default_folder
@@ -135,7 +134,6 @@ def _run(
     from simulation.progress import steps
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    torch.set_num_threads(1)
     started = time.perf_counter()
     datasets = read_datasets(folder, federation)
     with steps(Console(stderr=True)) as progress:

@@ -13,6 +13,7 @@ import numpy as np
 from client.lab import HELD_OUT_FOLDS, split_lab
 from client.splits import fold_of_each
 from common.metrics import ErrorSums
+from common.threads import one_thread
 from server.rounds import RoundRecord
 from simulation.consortium import Consortium
 from simulation.modes import MODES, federated
@@ -93,11 +94,12 @@ def run_experiment(
         rounds=[],
         seconds={},
     )
-    for mode in modes:
-        started = time.perf_counter()
-        for fold in held_out:
-            _run_fold(outcome, mode, fold, num_folds, partial(on_step, mode))
-        outcome.seconds[mode] = time.perf_counter() - started
+    with one_thread():
+        for mode in modes:
+            started = time.perf_counter()
+            for fold in held_out:
+                _run_fold(outcome, mode, fold, num_folds, partial(on_step, mode))
+            outcome.seconds[mode] = time.perf_counter() - started
     return outcome
 
 

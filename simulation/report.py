@@ -162,8 +162,8 @@ def _labs_table(of_target: list[Gain]) -> Table:
     table = _table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
     table.add_column("lab", overflow="fold")
     for heading in ("specimens", "alone", "together", "gain ± s.e."):
-        table.add_column(heading, justify="right")
-    table.add_column("joining")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("joining", no_wrap=True)
     colours = {PAYS: "green", COSTS: "red"}
     for gain in of_target:
         table.add_row(

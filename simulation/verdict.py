@@ -9,7 +9,7 @@ import numpy as np
 
 from simulation.experiment import Outcome
 
-PAYS, COSTS, UNCLEAR = "pays", "costs", "no clear difference"
+PAYS, COSTS, UNCLEAR = "pays", "costs", "unclear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """``pays`` or ``costs`` beyond two standard errors, else ``no clear difference``."""
+        """``pays`` or ``costs`` beyond two standard errors, else ``unclear``."""
         if abs(self.mean) <= 2 * self.standard_error:
             return UNCLEAR
         return PAYS if self.mean > 0 else COSTS
@@ -104,19 +104,16 @@ a (25 % smaller), and makes no clear difference for b.'
     overall = " and ".join(
         f"of {target} is {_change(_overall_share(found, target))}" for target in targets
     )
-    several = len(targets) > 1
-    parts = [f"Over all labs the error {overall} together than alone"]
-    for verdict, words in (
-        (PAYS, "joining pays for"),
-        (COSTS, "does not pay for"),
-        (UNCLEAR, "makes no clear difference for"),
-    ):
-        labs = _listed([gain for gain in found if gain.verdict == verdict], several)
-        if labs:
-            parts.append(f"{words} {labs}")
-    clauses = ", and ".join(parts[1:])
-    clauses = clauses if clauses.startswith("joining") else f"joining {clauses}"
-    return f"{parts[0]}; {clauses}."
+    clear = {gain.lab for gain in found if gain.verdict != UNCLEAR}
+    unclear = [gain.lab for gain in found if gain.lab not in clear]
+    clauses = [
+        ("joining pays for", _changes(found, PAYS, several=len(targets) > 1)),
+        ("does not pay for", _changes(found, COSTS, several=len(targets) > 1)),
+        ("makes no clear difference for", list(dict.fromkeys(unclear))),
+    ]
+    said = ", and ".join(f"{words} {_and(labs)}" for words, labs in clauses if labs)
+    lead = f"Over all labs the error {overall} together than alone"
+    return f"{lead}; {said if said.startswith('joining') else f'joining {said}'}."
 
 
 def _overall_share(found: Sequence[Gain], target: str) -> float:
@@ -130,11 +127,15 @@ def _change(share: float) -> str:
     return f"{abs(share) * 100:.0f} % {'smaller' if share >= 0 else 'larger'}"
 
 
-def _listed(found: Sequence[Gain], several_targets: bool) -> str:
+def _changes(found: Sequence[Gain], verdict: str, *, several: bool) -> list[str]:
+    """Name each lab with this verdict, and for which target if there are several."""
     labs: dict[str, list[str]] = {}
     for gain in found:
-        words = [gain.target] if several_targets else []
-        words += [] if gain.verdict == UNCLEAR else [_change(gain.share)]
-        labs.setdefault(gain.lab, []).append(" ".join(words))
-    named = [f"{lab} ({', '.join(words)})" if any(words) else lab for lab, words in labs.items()]
-    return " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else "".join(named)
+        if gain.verdict == verdict:
+            words = f"{gain.target} {_change(gain.share)}" if several else _change(gain.share)
+            labs.setdefault(gain.lab, []).append(words)
+    return [f"{lab} ({', '.join(words)})" for lab, words in labs.items()]
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

@@ -1,0 +1,109 @@
+"""A new knob costs something: it has to be written down here too."""
+
+from typing import Any
+
+import typer.main
+
+import crossply
+from client.settings import LabSettings
+from common.configuration import Section
+from common.federation import Federation
+
+
+def keys(model: type[Section], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        inner: Any = field.annotation
+        inside = [inner, *getattr(inner, "__args__", ())]
+        sections = [part for part in inside if isinstance(part, type) and issubclass(part, Section)]
+        if sections:
+            found |= keys(sections[0], f"{prefix}{name}.")
+        else:
+            found.add(f"{prefix}{name}")
+    return found
+
+
+def test_keys_of_the_federation_file() -> None:
+    assert keys(Federation) == {
+        "name",
+        "targets.unit",
+        "targets.range",
+        "covariates.unit",
+        "covariates.range",
+        "imaging.scale",
+        "imaging.um_per_px",
+        "imaging.tile_px",
+        "imaging.max_tiles",
+        "backbone.name",
+        "backbone.weights",
+        "backbone.sha256",
+        "head.hidden",
+        "head.dropout",
+        "training.strategy",
+        "training.rounds",
+        "training.local_epochs",
+        "training.optimizer",
+        "training.learning_rate",
+        "training.weight_decay",
+        "training.batch_size",
+        "training.seed",
+        "training.quorum",
+        "training.round_deadline",
+        "training.proximal_mu",
+        "training.server_learning_rate",
+        "training.server_momentum",
+        "training.trim_fraction",
+        "training.num_malicious",
+        "privacy.min_specimens",
+    }
+
+
+def test_keys_of_the_lab_file() -> None:
+    assert keys(LabSettings) == {
+        "name",
+        "data.table",
+        "data.images",
+        "data.specimen",
+        "data.image",
+        "data.um_per_px",
+        "data.split_group",
+        "data.delimiter",
+        "data.decimal",
+        "data.missing",
+        "data.skip_without_image",
+        "data.bit_depth",
+        "data.intensity_range",
+        "data.page",
+        "data.checksums",
+        "targets.column",
+        "targets.unit",
+        "covariates.column",
+        "covariates.unit",
+        "partition.column",
+    }
+
+
+def options(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:
+    named = {option for parameter in command.params for option in parameter.opts}
+    found = {prefix: named}
+    for name, sub in getattr(command, "commands", {}).items():
+        found |= options(sub, f"{prefix} {name}")
+    return found
+
+
+def test_options_of_the_command() -> None:
+    assert options(typer.main.get_command(crossply.app)) == {
+        "crossply": {"--debug"},
+        "crossply lab": set(),
+        "crossply lab check": {"folder", "--federation", "--json"},
+        "crossply simulate": {
+            "folder",
+            "--mode",
+            "--folds",
+            "--rounds",
+            "--set",
+            "--out",
+            "--json",
+        },
+        "crossply demo": {"folder", "--json"},
+    }

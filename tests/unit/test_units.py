@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from common.errors import UnitError
+from common.units import convert, same_unit
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "to_unit", "expected"),
+    [
+        (1.0, "GPa", "MPa", 1000.0),
+        (100.0, "ksi", "MPa", 689.4757),
+        (1.0, "psi", "kPa", 6.894757),
+        (250.0, "HV", "GPa", 2.4516625),
+        (12.5, "um", "mm", 0.0125),
+        (0.3, "dimensionless", "percent", 30.0),
+        (180.0, "degC", "degF", 356.0),
+        (453.15, "K", "degC", 180.0),
+    ],
+)
+def test_conversions_of_the_trade(value: float, unit: str, to_unit: str, expected: float) -> None:
+    assert convert(np.array([value]), unit, to_unit)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_missing_values_stay_missing() -> None:
+    assert np.isnan(convert(np.array([np.nan]), "GPa", "MPa")[0])
+
+
+def test_dimensions_must_agree() -> None:
+    with pytest.raises(UnitError, match="'um' cannot be converted to 'MPa'"):
+        convert(np.ones(1), "um", "MPa")
+
+
+def test_spellings() -> None:
+    assert same_unit("MPa", "megapascal") and same_unit("um", "µm")
+    assert not same_unit("MPa", "um")
+    assert not same_unit("MPa", "no such thing")
