@@ -21,7 +21,6 @@ from client.training import plan_for, train_head
 from common.errors import CrossplyError, RequestError
 from common.head import federation_shapes
 from common.messages import (
-    EVALUATE,
     HANDSHAKE,
     STATISTICS,
     EvaluateReply,

@@ -74,7 +74,7 @@ class _InvertedResidual(nn.Module):
             out = F.relu6(self._bn0(self._expand_conv(out)))
         out = F.relu6(self._bn1(self._depthwise_conv(out)))
         out = self._bn2(self._project_conv(out))
-        return x + out if self.adds else out
+        return torch.add(x, out) if self.adds else out
 
 
 class EfficientNetLite0(nn.Module):

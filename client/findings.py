@@ -121,11 +121,11 @@ class Findings:
             raise LabDataError(refusal(folder, self.stops))
 
 
-def shortened(findings: Iterable[Finding], at_most: int = 20) -> list[Finding]:
+def shortened(findings: Iterable[Finding], at_most: int = 10) -> list[Finding]:
     """Return the findings with only the first few of each kind, and how many more there are.
 
     Of one kind are findings with the same level, column and action; those of a kind stand
-    together. Of what only needs a look, a quarter as many are shown as of reasons to stop.
+    together. Of what only needs a look, half as many are shown as of reasons to stop.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def shortened(findings: Iterable[Finding], at_most: int = 20) -> list[Finding]:
         else:
             kinds.setdefault((item.level, item.column, item.action), []).append(item)
     for (level, column, _), items in kinds.items():
-        shown = at_most if level is Level.STOP else max(1, at_most // 4)
+        shown = at_most if level is Level.STOP else max(1, at_most // 2)
         result += items[:shown]
         if len(items) > shown:
             more = f"and {len(items) - shown} more like this"

@@ -1,0 +1,196 @@
+"""Micrographs: from a file to grey values in [0, 1], with nothing clipped and nothing guessed."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from client.findings import RefusedError
+from client.reading.image_header import ImageHeader, read_header
+from client.reading.image_remarks import Remark, remarks_on, remarks_on_file
+from client.reading.png_chunks import has_whole_chunks
+from client.reading.tiff_files import decode_tiff
+from client.settings import Data
+
+# what OpenCV prints of a damaged file names no file; the exception raised here is reported
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I")
+_EQUAL_WITHIN = 2
+"""Levels of 255 by which colours may differ and still be grey: JPEG rounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A micrograph with what is remarkable about it.
+
+    Attributes
+    ----------
+    header : ImageHeader
+    grey : ndarray of shape (height, width), float32 in [0, 1]
+        Upright.
+    remarks : tuple of Remark
+    """
+
+    header: ImageHeader
+    grey: np.ndarray
+    remarks: tuple[Remark, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pixels:
+    """Decoded pixels in one channel, as stored: the integers of the file, or floats."""
+
+    values: np.ndarray
+    bits: int
+    is_colour: bool
+
+
+def read_micrograph(path: Path, data: Data) -> np.ndarray:
+    """Read a micrograph.
+
+    Parameters
+    ----------
+    path : Path
+    data : Data
+        Of ``lab.toml``: `bit_depth`, `intensity_range` and `page` matter here.
+
+    Returns
+    -------
+    ndarray of shape (height, width), float32 in [0, 1]
+
+    Raises
+    ------
+    LabDataError
+        If the file cannot be used; does not name the file.
+    """
+    return _read(path, data)[1]
+
+
+def inspect_micrograph(path: Path, data: Data) -> Inspection:
+    """Read a micrograph, and note what is allowed but remarkable about it.
+
+    Raises
+    ------
+    LabDataError
+        As :func:`read_micrograph`.
+    """
+    header, grey, pixels = _read(path, data)
+    highest = int(pixels.values.max()) if pixels.bits == 16 and data.bit_depth is None else None
+    remarks = [*remarks_on_file(header.orientation, pixels.is_colour, highest), *remarks_on(grey)]
+    return Inspection(header=header, grey=grey, remarks=tuple(remarks))
+
+
+def _read(path: Path, data: Data) -> tuple[ImageHeader, np.ndarray, _Pixels]:
+    header = read_header(path, data)
+    try:
+        pixels = _decode_tiff(path, header) if header.format == "TIFF" else _decode(path, header)
+    except RefusedError:
+        raise
+    except Exception as error:
+        # a decoder that is given damaged bytes may raise anything
+        raise RefusedError(
+            "is truncated or damaged: its pixels cannot be decoded",
+            "copy or export the image again",
+        ) from error
+    return header, _upright(_scale(pixels, data), header.orientation), pixels
+
+
+def _decode(path: Path, header: ImageHeader) -> _Pixels:
+    content = path.read_bytes()
+    if header.format == "PNG" and not has_whole_chunks(content):
+        raise RefusedError("is a truncated or damaged PNG file", "copy or export the image again")
+    # Pillow first: it refuses truncated JPEGs, which OpenCV has been seen to fill up with grey
+    with Image.open(io.BytesIO(content), formats=[header.format]) as image:
+        image.load()
+        _check_opaque(image)
+        is_colour = image.mode not in _GREY_MODES and _has_colour(np.asarray(image.convert("RGB")))
+    values = cv2.imdecode(
+        np.frombuffer(content, np.uint8),
+        cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION,
+    )
+    if values is None or values.shape != (header.height, header.width):
+        raise ValueError("OpenCV cannot decode the image")
+    return _Pixels(values=values, bits=8 * values.itemsize, is_colour=is_colour)
+
+
+def _check_opaque(image: Image.Image) -> None:
+    if not image.has_transparency_data:
+        return
+    if image.mode.startswith("I") or np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise RefusedError("has transparent pixels", "export it without an alpha channel")
+
+
+def _decode_tiff(path: Path, header: ImageHeader) -> _Pixels:
+    decoded = decode_tiff(path, header.page)
+    values, alpha = decoded.values, decoded.alpha
+    if values.shape[:2] != (header.height, header.width):
+        raise ValueError("the pixels do not fill the page")
+    if alpha is not None and (alpha.dtype.kind != "u" or alpha.min() < 2**decoded.bits - 1):
+        raise RefusedError("has transparent pixels", "export it without an alpha channel")
+    is_colour = values.ndim == 3 and _has_colour(values)
+    if is_colour:
+        values = _luma(values)
+    elif values.ndim == 3:
+        values = values[..., 1]
+    return _Pixels(values=values, bits=decoded.bits, is_colour=is_colour)
+
+
+def _has_colour(rgb: np.ndarray) -> bool:
+    within = _EQUAL_WITHIN * (257 if rgb.dtype == np.uint16 else 1)
+    green = rgb[..., 1].astype(np.float32)
+    return any(float(np.abs(rgb[..., i] - green).max()) > within for i in (0, 2))
+
+
+def _luma(rgb: np.ndarray) -> np.ndarray:
+    grey = rgb.astype(np.float32) @ _LUMA
+    return np.rint(grey).astype(rgb.dtype) if rgb.dtype.kind == "u" else grey
+
+
+def _scale(pixels: _Pixels, data: Data) -> np.ndarray:
+    values = pixels.values
+    if values.dtype.kind == "u" and pixels.bits <= 16:
+        bits = min(data.bit_depth or pixels.bits, pixels.bits)
+        full, highest = 2**bits - 1, int(values.max())
+        if highest > full:
+            raise RefusedError(
+                f"holds the grey value {highest}, and {bits} bits reach {full}",
+                "correct bit_depth under [data] in lab.toml",
+            )
+        return values.astype(np.float32) / np.float32(full)
+    return _scale_range(values, data.intensity_range)
+
+
+def _scale_range(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise RefusedError("holds NaN or infinite pixels", "export it as 8 or 16 bit grey values")
+    lowest, highest = float(values.min()), float(values.max())
+    span = f"holds {values.dtype} pixels from {lowest:g} to {highest:g}"
+    if limits is None:
+        raise RefusedError(
+            span, "write intensity_range = [black, white] under [data] in lab.toml, or use 16 bits"
+        )
+    if lowest < limits[0] or highest > limits[1]:
+        raise RefusedError(
+            f"{span}, outside intensity_range {list(limits)}",
+            "correct intensity_range under [data] in lab.toml",
+        )
+    scaled = (values.astype(np.float64) - limits[0]) / (limits[1] - limits[0])
+    return scaled.astype(np.float32)
+
+
+def _upright(grey: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo the rotation and mirroring that EXIF numbers from 1 to 8."""
+    if orientation >= 5:
+        grey = grey.T
+    if orientation in (3, 4, 7, 8):
+        grey = grey[::-1]
+    if orientation in (2, 3, 6, 7):
+        grey = grey[:, ::-1]
+    return np.ascontiguousarray(grey)

@@ -1,0 +1,116 @@
+"""All micrographs of a lab: joined to their specimens, scaled, checked and hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from client.findings import Findings, printable
+from client.reading.checksums import check_checksums, read_checksums, sha256_of
+from client.reading.folder import within
+from client.reading.image_claims import Claim, ImageFolder
+from client.reading.image_files import CheckedImage, ImageJob, Micrograph, check_images, describe
+from client.reading.image_join import join_images
+from client.reading.measurements import LabTable
+from client.reading.scales import read_scales
+from common.federation import Imaging
+
+
+def check_micrographs(
+    lab: LabTable, images: ImageFolder, imaging: Imaging, findings: Findings, *, decode: bool
+) -> dict[str, tuple[Micrograph, ...]]:
+    """Find and check the micrographs of each specimen.
+
+    Parameters
+    ----------
+    lab : LabTable
+    images : ImageFolder
+    imaging : Imaging
+    findings : Findings
+        Added to.
+    decode : bool
+        Whether to decode each micrograph too.
+
+    Returns
+    -------
+    dict of str to tuple of Micrograph
+        By specimen id, sorted by name; without those that are refused.
+    """
+    claims = join_images(lab.table, lab.specimens, images, lab.settings.data, findings)
+    scales = read_scales(lab, findings, required=imaging.scale == "physical")
+    jobs = {
+        claim.entry.name: ImageJob(
+            path=claim.entry.path,
+            name=printable(claim.entry.name),
+            file=claim.entry.file,
+            um_per_px=_scale_of(lab, claim, scales, findings),
+            data=lab.settings.data,
+            imaging=imaging,
+            decode=decode,
+        )
+        for of_specimen in claims.values()
+        for claim in of_specimen
+    }
+    checked = dict(zip(jobs, check_images(list(jobs.values()), findings), strict=True))
+    _check_manifest(lab, images, checked, findings)
+    _summarise(lab, images, checked, findings, decode=decode)
+    return {
+        specimen: tuple(
+            micrograph
+            for claim in of_specimen
+            if (micrograph := checked[claim.entry.name].micrograph) is not None
+        )
+        for specimen, of_specimen in claims.items()
+    }
+
+
+def _scale_of(lab: LabTable, claim: Claim, scales: np.ndarray, findings: Findings) -> float | None:
+    found = [(float(scales[row]), row) for row in claim.rows if np.isfinite(scales[row])]
+    for scale, row in found:
+        if scale != found[0][0]:
+            findings.stop(
+                lab.table.file,
+                f"{claim.entry.file} has {scale:g} µm per px here and "
+                f"{found[0][0]:g} in row {lab.table.lines[found[0][1]]}",
+                "give each micrograph one scale",
+                row=lab.table.lines[row],
+            )
+            break
+    return found[0][0] if found else None
+
+
+def _check_manifest(
+    lab: LabTable, images: ImageFolder, checked: Mapping[str, CheckedImage], findings: Findings
+) -> None:
+    name = lab.settings.data.checksums
+    if name is None:
+        return
+    before = len(findings.stops)
+    listed = read_checksums(images.lab, name, findings)
+    if len(findings.stops) > before:
+        return
+    used = [result.micrograph for result in checked.values() if result.micrograph is not None]
+    actual = {item.path.relative_to(images.lab).as_posix(): item.sha256 for item in used}
+    table = within(images.lab, lab.settings.data.table)
+    actual[table.relative_to(images.lab).as_posix()] = sha256_of(table)
+    check_checksums(listed, actual, name, findings)
+    findings.passed(printable(name), f"{len(actual)} files compared with their checksums")
+
+
+def _summarise(
+    lab: LabTable,
+    images: ImageFolder,
+    checked: Mapping[str, CheckedImage],
+    findings: Findings,
+    *,
+    decode: bool,
+) -> None:
+    headers = [result.header for result in checked.values() if result.header is not None]
+    if headers:
+        how = "decoded" if decode else "with a valid header"
+        findings.passed(
+            printable(images.images.name),
+            f"{len(headers)} micrographs {how}: {describe(headers)}",
+        )
+    findings.passed(lab.table.file, f"{len(lab.specimens)} specimens in {len(lab.table.rows)} rows")

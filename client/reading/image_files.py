@@ -1,0 +1,159 @@
+"""The micrographs of a data set as files: checked one by one, hashed, compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client import tiles
+from client.findings import Findings, printable
+from client.micrographs import inspect_micrograph
+from client.reading.checksums import sha256_of
+from client.reading.image_header import ImageHeader, read_header
+from client.reading.image_remarks import Remark
+from client.settings import Data
+from common.errors import LabDataError
+from common.federation import Imaging
+
+NUM_THREADS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micrograph:
+    """One image file of a specimen.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    name : str
+        Relative to the images folder, printable.
+    sha256 : str
+        Of the file's bytes.
+    um_per_px : float or None
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    um_per_px: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageJob:
+    """A file to check, and what it takes."""
+
+    path: Path
+    name: str
+    file: str
+    um_per_px: float | None
+    data: Data
+    imaging: Imaging
+    decode: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedImage:
+    """What became of a file: a micrograph, or the reason to refuse it."""
+
+    micrograph: Micrograph | None = None
+    header: ImageHeader | None = None
+    remarks: tuple[Remark, ...] = field(default=())
+    refused: LabDataError | None = None
+
+
+def check_images(jobs: Sequence[ImageJob], findings: Findings) -> list[CheckedImage]:
+    """Check files, several at once, and note what is found in their order.
+
+    Returns
+    -------
+    list of CheckedImage
+        One for each job.
+    """
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        checked = list(pool.map(check_image, jobs))
+    for job, result in zip(jobs, checked, strict=True):
+        if result.refused is not None:
+            findings.refuse(job.file, result.refused)
+        for remark in result.remarks:
+            findings.fix(job.file, remark.found, remark.action)
+    return checked
+
+
+def check_image(job: ImageJob) -> CheckedImage:
+    """Check one file: header, size in tiles, and its pixels if they are to be decoded."""
+    try:
+        remarks: tuple[Remark, ...] = ()
+        if job.decode:
+            inspection = inspect_micrograph(job.path, job.data)
+            header, remarks = inspection.header, inspection.remarks
+        else:
+            header = read_header(job.path, job.data)
+        if job.imaging.scale != "physical" or job.um_per_px is not None:
+            # a scale that is missing is noted with the table
+            tiles.plan(*header.shape, job.um_per_px, job.imaging)
+        sha256 = sha256_of(job.path)
+    except LabDataError as error:
+        return CheckedImage(refused=error)
+    except OSError as error:
+        return CheckedImage(refused=LabDataError(f"cannot be read ({error.strerror})"))
+    micrograph = Micrograph(path=job.path, name=job.name, sha256=sha256, um_per_px=job.um_per_px)
+    return CheckedImage(micrograph=micrograph, header=header, remarks=remarks)
+
+
+def note_equal_images(
+    micrographs: Mapping[str, Sequence[Micrograph]], folder: Path, findings: Findings
+) -> list[tuple[str, str]]:
+    """Note files with the same bytes.
+
+    Parameters
+    ----------
+    micrographs : dict of str to list of Micrograph
+        By specimen id.
+    folder : Path
+        The lab's.
+    findings : Findings
+        Gains a fix for each file that repeats another.
+
+    Returns
+    -------
+    list of pairs of str
+        Specimens that share an image, and so must stay on one side of a split.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for specimen, of_specimen in micrographs.items():
+        for micrograph in of_specimen:
+            owner, name = first.setdefault(micrograph.sha256, (specimen, micrograph.name))
+            if name == micrograph.name:
+                continue
+            if owner == specimen:
+                action = "remove one of them, it counts twice"
+            else:
+                pairs.append((owner, specimen))
+                action = "check which specimen it shows; they stay on one side of each split"
+            findings.fix(
+                printable(micrograph.path.relative_to(folder).as_posix()),
+                f"is the same image as {name} of specimen {owner!r}",
+                action,
+            )
+    return pairs
+
+
+def describe(headers: Sequence[ImageHeader]) -> str:
+    """Return in words what kinds and sizes of images there are.
+
+    Examples
+    --------
+    >>> describe([ImageHeader(format="PNG", height=28, width=28, bits=8)])
+    'PNG, 28 x 28 px, 8 bit'
+    """
+    formats = ", ".join(sorted({header.format for header in headers}))
+    sizes = sorted({header.shape for header in headers}, key=lambda shape: shape[0] * shape[1])
+    shown = [f"{width} x {height}" for height, width in sizes]
+    span = shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
+    bits = " and ".join(str(bits) for bits in sorted({header.bits for header in headers}))
+    return printable(f"{formats}, {span} px, {bits} bit")

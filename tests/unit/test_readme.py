@@ -1,0 +1,64 @@
+"""What the README shows is what there is."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+import crossply
+from client.settings import LabSettings
+from common.configuration import parse
+from common.federation import Federation
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_its_files_are_read_by_the_models() -> None:
+    lab, federation = (tomllib.loads(block) for block in blocks("toml"))
+    assert parse(LabSettings, lab, "README").targets["tensile_strength"].unit == "ksi"
+    assert parse(Federation, federation, "README").imaging.um_per_px == 0.5
+
+
+def commands(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:
+    subs = getattr(command, "commands", {})
+    if not subs:
+        return {prefix: {option for parameter in command.params for option in parameter.opts}}
+    found: dict[str, set[str]] = {}
+    for name, sub in subs.items():
+        found |= commands(sub, f"{prefix} {name}")
+    return found
+
+
+def test_every_command_stands_in_it_with_options_that_exist() -> None:
+    shown = [line[2:].split("#")[0] for block in blocks("console") for line in block.splitlines()]
+    known = commands(typer.main.get_command(crossply.app))
+    for command, options in known.items():
+        uses = [line for line in shown if line.startswith(command)]
+        assert uses, command
+        for line in uses:
+            assert set(re.findall(r"--[a-z]+", line)) <= options, line
+    named = {line.strip() for line in shown if line.startswith("crossply")}
+    assert all(any(line.startswith(command) for command in known) for line in named)
+
+
+def test_its_make_targets_and_files_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_gate_contains_the_tests() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    check = makefile.split("check:")[1].split("\n\n")[0]
+    test = makefile.split("\ntest:")[1].split("\n\n")[0]
+    assert test.splitlines()[1] in check
+    assert "make check" in (ROOT / ".ci" / "run").read_text()
