@@ -79,14 +79,8 @@ def _print(findings: Sequence[Finding], folder: Path, federation: str) -> None:
     from client.findings import Level, shortened
 
     console = Console(highlight=False)
-    shown = shortened(findings)
-    for finding in shown:
-        if finding.level is Level.PASS:
-            console.print(f"[green]pass[/]  {escape(finding.sentence())}")
-    rest = [finding for finding in shown if finding.level is not Level.PASS]
-    if rest:
-        console.print()
-        console.print(_as_table(sorted(rest, key=lambda finding: finding.level is Level.STOP)))
+    # what matters most comes last, next to the prompt
+    console.print(_as_table(sorted(shortened(findings), key=lambda f: list(Level).index(f.level))))
     console.print()
     console.print(escape(_closing(findings, folder, federation)), soft_wrap=True)
 
@@ -97,19 +91,20 @@ def _as_table(findings: Sequence[Finding]) -> Table:
 
     from client.findings import Level
 
+    styles = {Level.PASS: "green", Level.FIX: "yellow", Level.STOP: "bold red"}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("level", no_wrap=True)
     table.add_column("file", overflow="fold", max_width=24)
     table.add_column("row", justify="right", no_wrap=True)
     table.add_column("column", overflow="fold", max_width=20)
-    table.add_column("found", ratio=1)
-    table.add_column("what to do", ratio=1)
+    table.add_column("found", ratio=3)
+    table.add_column("what to do", ratio=2)
     above = None
     for finding in findings:
         # what to do is said once for several findings of one kind
         action = '"' if finding.action and finding.action == above else finding.action
         above = finding.action
-        style = "bold red" if finding.level is Level.STOP else "yellow"
+        style = styles[finding.level]
         row = "" if finding.row is None else str(finding.row)
         cells = (finding.file, row, finding.column or "", finding.found, action)
         table.add_row(f"[{style}]{finding.level}[/]", *(escape(cell) for cell in cells))

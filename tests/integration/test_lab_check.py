@@ -12,8 +12,6 @@ import pytest
 from common.errors import ConfigurationError
 
 # typer imports names that click has deprecated
-pytestmark = pytest.mark.filterwarnings("ignore:'click:DeprecationWarning")
-
 Lab = Any
 
 
