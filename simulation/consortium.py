@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from client.dataset import Dataset, load_dataset
 
+from client.dataset import Dataset, load_dataset
 from client.feature_cache import FeatureCache
 from client.features import extract
 from client.settings import FILE_NAME
