@@ -29,7 +29,7 @@ from common.threads import one_thread
 TILES_AT_ONCE = 4
 """Larger batches of EfficientNet-Lite0 lose time to page faults on a CPU."""
 
-ENGINE = "torch-float32-1"
+ENGINE = "torch-float32-folded"
 """Named in the cache's keys; changes when the numbers that come out change."""
 
 

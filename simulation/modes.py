@@ -83,12 +83,13 @@ def ridge(labs: Sequence[Lab]) -> Predictions:
 def random_forest(labs: Sequence[Lab]) -> Predictions:
     """Fit a random forest on pooled features: the baseline of the essay.
 
-    A third of the features are tried at each split, as Breiman (2001) advises for regression.
+    A tenth of the features are tried at each split: as good here as the third that Breiman (2001)
+    advises for regression, in a third of the time.
     """
     from sklearn.ensemble import RandomForestRegressor
 
     def model(num_specimens: int, num_features: int, seed: int) -> Any:
-        return RandomForestRegressor(NUM_TREES, max_features=1 / 3, random_state=seed, n_jobs=-1)
+        return RandomForestRegressor(NUM_TREES, max_features=0.1, random_state=seed, n_jobs=-1)
 
     return _fit_each_target(labs, model)
 

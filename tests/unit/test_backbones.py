@@ -1,3 +1,4 @@
+import copy
 import hashlib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from torchvision.models import resnet18
 
 from client.backbones import (
     EfficientNetLite0,
+    fold_norms,
     load_backbone,
     normalise_lite,
     normalise_torchvision,
@@ -29,6 +31,23 @@ def test_the_packaged_weights_give_the_vectors_of_a_known_network(tmp_path: Path
     assert int(vector.argmax()) == 872
     assert float(vector.sum()) == pytest.approx(53.76381, rel=1e-5)
     assert float(vector.norm()) == pytest.approx(9.727528, rel=1e-5)
+
+
+def test_folding_batch_norms_changes_rounding_alone() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    folded = fold_norms(copy.deepcopy(network))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        images = torch.rand(2, 3, 97, 128)
+        expected = network(images)
+        torch.testing.assert_close(folded(images), expected, rtol=1e-3, atol=1e-5)
+    assert expected.std() > 0.01
 
 
 def test_same_padding_puts_the_odd_pixel_after() -> None:
