@@ -61,7 +61,7 @@ def table(records: list[dict[str, Any]]) -> Table:
     """Lay out R² of each mode, one row a data set and target."""
     shown = Table(title="R² on held-out specimens", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("set", "target", "n"):
-        shown.add_column(heading)
+        shown.add_column(heading, no_wrap=True)
     for heading in (*MODES, "federated - local", "federated - centralized"):
         shown.add_column(heading.replace("_", " "), justify="right")
     for record in records:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    console = Console(width=140)
+    console = Console(width=150)
     records = list(measure_all(arguments.data, console))
     console.print(table(records))
     if arguments.json:
