@@ -1,6 +1,6 @@
 """Accuracy of each mode on real sets and on the demo, side by side, in one run.
 
-python -m benchmarks.accuracy [--data DIR] [--json FILE]
+python -m benchmarks.accuracy [--data DIR] [--demo-seeds N ...] [--json FILE]
 
 The last columns say by how much federated training beats staying alone, and how near it comes
 to pooling all data. Features are deep ones alone (EfficientNet-Lite0, ImageNet).
@@ -12,7 +12,7 @@ import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,15 @@ def measure(name: str, folder: Path, folds: int | None) -> dict[str, Any]:
     return {"set": name, "folds": folds, **result_record(outcome, {})}
 
 
-def measure_all(data: Path, console: Console) -> Iterator[dict[str, Any]]:
-    """Measure the demo and each real set that is there."""
-    with tempfile.TemporaryDirectory() as scratch:
-        labs = Path(scratch) / "labs"
-        write_demo(labs)
-        yield measure("demo", labs, DEMO_FOLDS)
+def measure_all(
+    data: Path, demo_seeds: Sequence[int], console: Console
+) -> Iterator[dict[str, Any]]:
+    """Measure demos drawn from some seeds, and each real set that is there."""
+    for seed in demo_seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            labs = Path(scratch) / "labs"
+            write_demo(labs, seed=seed)
+            yield measure(f"demo, seed {seed}", labs, DEMO_FOLDS)
     for name, folds in SETS.items():
         if (data / name).is_dir():
             yield measure(name, data / name, folds)
@@ -83,11 +86,14 @@ def main() -> None:
     """Measure, print the table, and write the figures if asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the real sets")
+    parser.add_argument(
+        "--demo-seeds", type=int, nargs="*", default=[0], help="seeds to draw demos from"
+    )
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.WARNING)
     console = Console(width=150)
-    records = list(measure_all(arguments.data, console))
+    records = list(measure_all(arguments.data, arguments.demo_seeds, console))
     console.print(table(records))
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=2) + "\n")
