@@ -37,6 +37,12 @@ def main() -> None:
             raise
         print(f"crossply: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"crossply: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import replace
+from functools import lru_cache, wraps
 from importlib.metadata import version
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.dataset import load_dataset
 from client.evaluation import evaluate
-from client.lab import Lab, open_lab_folder
+from client.feature_cache import FeatureCache, default_folder
+from client.features import extract
+from client.lab import HELD_OUT_FOLDS, Lab, split_lab
+from client.splits import fold_of_each
 from client.training import plan_for, train_head
-from common.errors import CrossplyError, RequestError
+from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
+from common.federation import load_federation
 from common.head import federation_shapes
 from common.messages import (
     HANDSHAKE,
@@ -29,6 +36,7 @@ from common.messages import (
     StatisticsReply,
     TrainReply,
     TrainRequest,
+    bucketed,
     query_fingerprint,
 )
 from common.seeds import seed_for
@@ -44,14 +52,16 @@ Handler: TypeAlias = Callable[[Lab, RecordDict], RecordDict]
 
 def shake_hands(lab: Lab, record: RecordDict) -> RecordDict:
     """Say who the lab is and which agreement it holds; the coordinator compares."""
-    measured = np.isfinite(lab.training.targets).any(axis=0)
-    names = [name for name, has in zip(lab.federation.targets, measured, strict=True) if has]
+    targets = zip(lab.federation.targets, lab.shared_targets, strict=True)
+    agreed = query_fingerprint(record) == lab.federation.fingerprint()
+    names = [name for name, shared in targets if agreed and shared]
     return HandshakeReply(
         lab=lab.name,
         version=version("crossply"),
         fingerprint=lab.federation.fingerprint(),
         targets=tuple(names),
-        num_examples=bucketed(len(lab.training)),
+        # to a stranger, what every lab has: at least one specimen
+        num_examples=bucketed(len(lab.training)) if agreed else 1,
     ).to_record()
 
 
@@ -61,8 +71,8 @@ def sum_statistics(lab: Lab, record: RecordDict) -> RecordDict:
     specimens = lab.training
     return StatisticsReply(
         num_examples=len(specimens),
-        features=Moments.of(specimens.features, np.zeros(lab.federation.num_features)),
-        targets=Moments.of(specimens.targets, lab.federation.target_shift),
+        features=Moments.of(specimens.features, lab.federation.feature_shift),
+        targets=Moments.of(lab.shared_training_targets, lab.federation.target_shift),
     ).to_record()
 
 
@@ -80,7 +90,7 @@ def train(lab: Lab, record: RecordDict) -> RecordDict:
     head, loss = train_head(
         request.head,
         request.standardiser.features(lab.training.features),
-        request.standardiser.targets(lab.training.targets),
+        request.standardiser.targets(lab.shared_training_targets),
         plan,
     )
     return TrainReply(head=head, num_examples=len(lab.training), train_loss=loss).to_record()
@@ -90,8 +100,15 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
     """Sum the shared head's errors on the lab's held-out specimens."""
     request = EvaluateRequest.from_record(record, shapes=federation_shapes(lab.federation))
     _agree(lab, request.fingerprint)
-    _enough(lab, len(lab.held_out), "held-out")
-    errors = evaluate(request.head, request.standardiser, lab.held_out, lab.federation)
+    needed = lab.federation.privacy.min_specimens
+    measured = np.isfinite(lab.held_out.targets).sum(axis=0)
+    if not (measured >= needed).any():
+        raise RequestError(
+            f"{measured.max()} held-out specimens are fewer than min_specimens = {needed}; "
+            "nothing is sent"
+        )
+    told = replace(lab.held_out, targets=np.where(measured >= needed, lab.held_out.targets, np.nan))
+    errors = evaluate(request.head, request.standardiser, told, lab.federation)
     return EvaluateReply(num_examples=len(lab.held_out), errors=errors).to_record()
 
 
@@ -112,7 +129,7 @@ def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
                 return Message(Error(ERROR_NUMBER, error.code), reply_to=message)
             except Exception:
                 log.exception("%s failed", message.metadata.message_type)
-                return Message(Error(ERROR_NUMBER, "internal"), reply_to=message)
+                return Message(Error(ERROR_NUMBER, INTERNAL), reply_to=message)
             return Message(reply, reply_to=message)
 
         return answer
@@ -124,19 +141,6 @@ def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
     return made
 
 
-def bucketed(count: int) -> int:
-    """Round a count down to 1, 2 or 5 times a power of ten, which says little about one lab.
-
-    Examples
-    --------
-    >>> [bucketed(count) for count in (1, 19, 57, 480)]
-    [1, 10, 50, 200]
-    """
-    power = int(10 ** (len(str(count)) - 1))
-    leading = count // power
-    return (5 if leading >= 5 else 2 if leading >= 2 else 1) * power
-
-
 def _agree(lab: Lab, fingerprint: str) -> None:
     agreed = lab.federation.fingerprint()
     if fingerprint != agreed:
@@ -145,12 +149,27 @@ def _agree(lab: Lab, fingerprint: str) -> None:
         )
 
 
-def _enough(lab: Lab, count: int, kind: str) -> None:
-    needed = lab.federation.privacy.min_specimens
-    if count < needed:
-        raise RequestError(
-            f"{count} {kind} specimens are fewer than min_specimens = {needed}; nothing is sent"
-        )
+def open_lab_folder(context: Context) -> Lab:
+    """Open the lab that a Flower node's configuration names.
+
+    ``lab`` is the lab's folder; ``federation`` the federation file, by default the one in it.
+    """
+    folder = context.node_config.get("lab")
+    if not isinstance(folder, str):
+        raise ConfigurationError("the node's configuration needs lab = \"the lab's folder\"")
+    return _open(Path(folder), Path(str(context.node_config.get("federation", folder))))
+
+
+@lru_cache(maxsize=4)
+def _open(folder: Path, federation_path: Path) -> Lab:
+    federation = load_federation(federation_path)
+    specimens = extract(
+        load_dataset(folder, federation), federation, FeatureCache(default_folder())
+    )
+    fold = fold_of_each(
+        specimens.groups, folds=HELD_OUT_FOLDS, lab=specimens.lab, seed=federation.training.seed
+    )
+    return split_lab(specimens, federation, fold == 0)
 
 
 app = client_app(open_lab_folder)

@@ -194,15 +194,13 @@ def normalise_torchvision(grey: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def load_backbone(backbone: Backbone, folder: Path) -> LoadedBackbone:
+def load_backbone(backbone: Backbone) -> LoadedBackbone:
     """Build a backbone with its weights, on the GPU where torch sees one.
 
     Parameters
     ----------
     backbone : Backbone
         From the federation file.
-    folder : Path
-        Where a relative path of a weights file starts.
 
     Raises
     ------
@@ -211,17 +209,20 @@ def load_backbone(backbone: Backbone, folder: Path) -> LoadedBackbone:
     """
     if backbone.name == "efficientnet_lite0":
         network: nn.Module = EfficientNetLite0()
-        state = _state(backbone, folder, _packaged_lite0)
+        state = _state(backbone, _packaged_lite0)
         normalise = normalise_lite
     else:
         network = _torchvision_network(backbone.name)
-        state = _state(backbone, folder, lambda: _torchvision_state(backbone.name))
+        state = _state(backbone, lambda: _torchvision_state(backbone.name))
         normalise = normalise_torchvision
     _load_checked(network, state, backbone.name)
     digest = _digest(network)
     network.eval().requires_grad_(False)
     if isinstance(network, EfficientNetLite0):
         network = fold_norms(network)
+    # TensorFloat-32 would make the features of a GPU differ from those of a CPU by 1e-3
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedBackbone(
@@ -232,12 +233,10 @@ def load_backbone(backbone: Backbone, folder: Path) -> LoadedBackbone:
     )
 
 
-def _state(
-    backbone: Backbone, folder: Path, imagenet: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
+def _state(backbone: Backbone, imagenet: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     if backbone.weights == "imagenet":
         return imagenet()
-    return _read_weights(folder / backbone.weights, backbone.sha256)
+    return _read_weights(Path(backbone.weights), backbone.sha256)
 
 
 def _read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:

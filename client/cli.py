@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +61,8 @@ def find_federation(folder: Path) -> Path:
     from common.federation import FILE_NAME
 
     for path in (folder / FILE_NAME, folder.absolute().parent / FILE_NAME):
-        if path.is_file():
+        # whatever has the name is meant; what is no regular file is refused when it is read
+        if os.path.lexists(path):
             return path
     raise ConfigurationError(
         f"{folder} holds no {FILE_NAME}, nor does its parent; name it with --federation FILE"

@@ -37,7 +37,7 @@ class Dataset:
     folder : Path
     settings : LabSettings
     specimens : tuple of str
-        Ids in the order of the table.
+        Ids in the order of the table; each has a micrograph and a value of one target at least.
     micrographs : tuple of tuple of Micrograph
         For each specimen, sorted by name.
     targets : ndarray of shape (n_specimens, n_targets), float64
@@ -119,8 +119,11 @@ def check_folder(
     equal = note_equal_images(micrographs, folder, findings)
     if findings.stops:
         return None, findings
+    pictured = [i for i, specimen in enumerate(lab.specimens) if micrographs[specimen]]
+    _note_unmeasured(lab, pictured, measured, findings)
     dataset = _assemble(folder, lab, measured, micrographs, equal)
-    _check_counts(dataset, federation, findings)
+    labs = {measured.partition[i] for i in pictured} if measured.partition else {dataset.name}
+    _check_counts(dataset, labs, federation, findings)
     return (None if findings.stops else dataset), findings
 
 
@@ -136,7 +139,8 @@ def _open_table(folder: Path, settings: LabSettings, findings: Findings) -> Tabl
 def _open_images(folder: Path, settings: LabSettings, findings: Findings) -> ImageFolder | None:
     try:
         path = within(folder, settings.data.images)
-        if not path.is_dir():
+        # unlike Path.is_dir, this is False where the parent must not be read
+        if not os.path.isdir(path):  # noqa: PTH112
             raise RefusedError(
                 f"{printable(settings.data.images)!r} is not a folder", "correct its name"
             )
@@ -163,9 +167,9 @@ def _assemble(
     micrographs: Mapping[str, tuple[Micrograph, ...]],
     equal: Iterable[tuple[str, str]],
 ) -> Dataset:
-    """Put the parts together, without the specimens that have no micrograph."""
+    """Put the parts together, without the specimens that lack a micrograph or all targets."""
     specimens = list(lab.specimens)
-    kept = [i for i, specimen in enumerate(specimens) if micrographs[specimen]]
+    kept = [i for i in np.flatnonzero(measured.has_target).tolist() if micrographs[specimens[i]]]
     groups = _number_groups(specimens, measured.split_groups, equal)
     partition = measured.partition
     return Dataset(
@@ -203,19 +207,26 @@ def _number_groups(
     return np.array([root(i) for i in range(len(specimens))], dtype=np.int64)
 
 
-def _check_counts(dataset: Dataset, federation: Federation, findings: Findings) -> None:
-    """Note a lab with too few specimens that have a target, or such a virtual lab."""
-    least, file = federation.privacy.min_specimens, printable(dataset.settings.data.table)
-    measured = np.isfinite(dataset.targets).any(axis=1).tolist()
-    if not all(measured):
+def _note_unmeasured(
+    lab: LabTable, pictured: Sequence[int], measured: Measurements, findings: Findings
+) -> None:
+    """Note how many specimens with a micrograph are of no use, since nothing was measured."""
+    num_without = len(pictured) - int(measured.has_target[list(pictured)].sum())
+    if num_without:
         findings.fix(
-            file,
-            f"{measured.count(False)} specimen(s) have no value of any target",
-            "nothing, if that is intended; they do not count",
+            lab.table.file,
+            f"{num_without} specimen(s) without a value of any target are left out",
+            "nothing, if that is intended",
         )
-    labs = dataset.partition or [dataset.name] * len(measured)
+
+
+def _check_counts(
+    dataset: Dataset, labs: Iterable[str], federation: Federation, findings: Findings
+) -> None:
+    """Note which of `labs`, the lab itself or the virtual ones, has too few specimens left."""
+    least, file = federation.privacy.min_specimens, printable(dataset.settings.data.table)
     counts = Counter(dict.fromkeys(labs, 0))
-    counts.update(lab for lab, has in zip(labs, measured, strict=True) if has)
+    counts.update(dataset.partition or [dataset.name] * len(dataset.specimens))
     if dataset.partition is not None:
         shown = ", ".join(f"{lab} ({count})" for lab, count in sorted(counts.items()))
         findings.passed(file, f"{len(counts)} virtual labs: {shown}")

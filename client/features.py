@@ -62,7 +62,7 @@ def extract(
     WeightsError
         If the backbone's weights are missing, altered or do not fit.
     """
-    backbone = load_backbone(federation.backbone, dataset.folder)
+    backbone = load_backbone(federation.backbone)
     micrographs = [micrograph for group in dataset.micrographs for micrograph in group]
     make = partial(_tile_vectors, dataset=dataset, federation=federation, backbone=backbone)
 

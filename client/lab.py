@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-from flwr.app import Context
+import numpy as np
 
-from client.dataset import load_dataset
-from client.feature_cache import FeatureCache, default_folder
-from client.features import extract
 from client.specimens import Specimens
-from client.splits import fold_of_each
-from common.errors import ConfigurationError
-from common.federation import Federation, load_federation
+from common.federation import Federation
 
 HELD_OUT_FOLDS = 5
 """One fifth of the specimens is held out unless folds are asked for."""
@@ -36,46 +29,45 @@ class Lab:
     held_out: Specimens
 
     @property
+    def shared_targets(self) -> np.ndarray:
+        """Which targets the lab has measured often enough that anything of them may leave it.
+
+        Returns
+        -------
+        ndarray of shape (n_targets,), bool
+            At least ``min_specimens`` values, held-out ones counted too.
+        """
+        targets = np.concatenate([self.training.targets, self.held_out.targets])
+        measured: np.ndarray = np.isfinite(targets).sum(axis=0)
+        return measured >= self.federation.privacy.min_specimens
+
+    @property
+    def shared_training_targets(self) -> np.ndarray:
+        """Targets of the training specimens; NaN throughout where too few were measured.
+
+        Returns
+        -------
+        ndarray of shape (n_training, n_targets), in the federation's units
+        """
+        return np.where(self.shared_targets, self.training.targets, np.nan)
+
+    @property
     def name(self) -> str:
         """The lab's name."""
         return self.training.lab
 
 
-def split_lab(specimens: Specimens, federation: Federation, *, folds: int, fold: int) -> Lab:
-    """Hold out one fold of a lab's specimens.
+def split_lab(specimens: Specimens, federation: Federation, held_out: np.ndarray) -> Lab:
+    """Hold out some of a lab's specimens.
 
     Parameters
     ----------
     specimens : Specimens
     federation : Federation
-    folds, fold : int
-        How many folds there are, and which is held out.
+    held_out : ndarray of shape (n_specimens,), bool
     """
-    of_each = fold_of_each(
-        specimens.groups, folds=folds, lab=specimens.lab, seed=federation.training.seed
-    )
     return Lab(
         federation=federation,
-        training=specimens.take(of_each != fold),
-        held_out=specimens.take(of_each == fold),
+        training=specimens.take(~held_out),
+        held_out=specimens.take(held_out),
     )
-
-
-def open_lab_folder(context: Context) -> Lab:
-    """Open the lab that a Flower node's configuration names.
-
-    ``lab`` is the lab's folder; ``federation`` the federation file, by default the one in it.
-    """
-    folder = context.node_config.get("lab")
-    if not isinstance(folder, str):
-        raise ConfigurationError("the node's configuration needs lab = \"the lab's folder\"")
-    return _open(Path(folder), Path(str(context.node_config.get("federation", folder))))
-
-
-@lru_cache(maxsize=4)
-def _open(folder: Path, federation_path: Path) -> Lab:
-    federation = load_federation(federation_path)
-    specimens = extract(
-        load_dataset(folder, federation), federation, FeatureCache(default_folder())
-    )
-    return split_lab(specimens, federation, folds=HELD_OUT_FOLDS, fold=0)

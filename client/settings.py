@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -13,9 +13,12 @@ from common.federation import Limits, Positive, Unit
 FILE_NAME = "lab.toml"
 
 
-def _is_one_character(text: str) -> str:
+def _is_delimiter(text: str) -> str:
     if len(text) != 1:
         raise ValueError(f"must be one character, found {text!r}")
+    # cells hold letters, digits and quotes themselves, and a row ends with its line
+    if text.isalnum() or text in "\"'" or not (text.isprintable() or text == "\t"):
+        raise ValueError(f"must be a sign such as a comma, a semicolon or a tab, found {text!r}")
     return text
 
 
@@ -28,8 +31,8 @@ class Data(Section):
     image: str
     um_per_px: Positive | str | None = None
     split_group: str | None = None
-    delimiter: Annotated[str, AfterValidator(_is_one_character)] = ","
-    decimal: Annotated[str, AfterValidator(_is_one_character)] = "."
+    delimiter: Annotated[str, AfterValidator(_is_delimiter)] = ","
+    decimal: Literal[".", ","] = "."
     missing: tuple[str, ...] = ()
     skip_without_image: bool = False
     bit_depth: int | None = Field(default=None, ge=1, le=16)

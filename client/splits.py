@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from common.errors import LabDataError
 from common.seeds import seed_for
 
 
-def fold_of_each(groups: np.ndarray, *, folds: int, lab: str, seed: int) -> np.ndarray:
+def fold_of_each(
+    groups: np.ndarray, *, folds: int, lab: str, seed: int, taken: Mapping[int, int] | None = None
+) -> np.ndarray:
     """Assign every specimen to a fold.
 
     Groups are shuffled, then dealt out largest first, each to the fold that has the fewest
-    specimens yet, so that folds differ in size by no more than a group.
+    specimens yet, so that folds differ in size by no more than a group. Which fold comes first
+    is drawn too: the largest group is not always in the same one.
 
     Parameters
     ----------
@@ -21,6 +26,8 @@ def fold_of_each(groups: np.ndarray, *, folds: int, lab: str, seed: int) -> np.n
     lab : str
         Its name; each lab shuffles by itself.
     seed : int
+    taken : mapping of int to int, optional
+        Groups whose fold another lab has fixed, where labs share material.
 
     Returns
     -------
@@ -41,14 +48,18 @@ def fold_of_each(groups: np.ndarray, *, folds: int, lab: str, seed: int) -> np.n
     if len(names) < folds:
         raise LabDataError(
             f"{lab}: {len(names)} independent specimens cannot be split into {folds} folds; "
-            "use fewer folds"
+            "leave the lab out, or choose fewer with --folds"
         )
     sizes = np.bincount(members)
-    order = np.random.default_rng(seed_for(seed, "folds", lab)).permutation(len(names))
+    generator = np.random.default_rng(seed_for(seed, "folds", lab))
+    first_choice = generator.permutation(folds)
+    order = generator.permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]
-    fold_of_group = np.zeros(len(names), dtype=np.int64)
+    fixed = [(taken or {}).get(int(name), -1) for name in names]
+    fold_of_group = np.array(fixed, dtype=np.int64)
     load = np.zeros(folds, dtype=np.int64)
-    for group in order:
-        fold_of_group[group] = np.argmin(load)
+    np.add.at(load, fold_of_group[fold_of_group >= 0], sizes[fold_of_group >= 0])
+    for group in order[fold_of_group[order] < 0]:
+        fold_of_group[group] = first_choice[np.argmin(load[first_choice])]
         load[fold_of_group[group]] += sizes[group]
     return fold_of_group[members]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from client.optimizer import OPTIMIZERS
+from common.errors import DivergedError
 from common.federation import Federation
 from common.head import HeadArrays, forward
 
@@ -73,6 +74,11 @@ def train_head(
         Trained; the one passed in is left as it was.
     loss : float
         Mean squared error over the batches of all epochs, standardised.
+
+    Raises
+    ------
+    DivergedError
+        If the head is not finite any more.
     """
     received = {name: torch.from_numpy(array.copy()) for name, array in head.items()}
     parameters = {name: value.clone().requires_grad_() for name, value in received.items()}
@@ -95,6 +101,11 @@ def train_head(
         total += squared.detach()
         num_values += int(seen.sum())
     trained = {name: value.detach().numpy() for name, value in parameters.items()}
+    if not all(np.isfinite(array).all() for array in trained.values()):
+        raise DivergedError(
+            f"training diverged: the head is not finite after {plan.epochs} epochs at a learning "
+            f"rate of {plan.learning_rate:g}; choose a smaller training.learning_rate"
+        )
     return trained, float(total) / max(num_values, 1)
 
 

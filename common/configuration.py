@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from common.errors import ConfigurationError
 
+MAX_BYTES = 2**20
+"""A TOML file of this project has some kilobytes; a larger one is something else."""
+
 
 class Section(BaseModel):
-    """A table of a TOML file: frozen, typed, and closed to keys it does not know."""
+    """A table of a TOML file: frozen, typed, and closed to keys it does not know.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Types are strict, so that ``true`` is no number and ``2.0`` no count; an integer may stand
+    where a number is asked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -27,7 +35,8 @@ class Section(BaseModel):
             if key not in cls.model_fields:
                 close = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.0)
                 raise ValueError(f"unknown key {str(key)!r}; the closest known key is {close[0]!r}")
-        return data
+        # TOML has lists only, and a frozen model has tuples
+        return {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked like a file that is read."""
@@ -43,18 +52,33 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigurationError
-        If the file is missing, is not UTF-8 or is not TOML; names the line.
+        If the file is missing, is no regular file, is too large, is not UTF-8 or is not TOML;
+        names the line.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
+        return tomllib.loads(_content(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # besides its own error, tomllib lets through those of endless numbers and of deep lists
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        # to open a named pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"{path}: not a regular file; put the TOML file itself there")
+        if status.st_size > MAX_BYTES:
+            raise ConfigurationError(
+                f"{path}: has {status.st_size} bytes, over 1 MiB; name a TOML file"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def parse(model: type[Model], data: Mapping[str, Any], source: str) -> Model:
@@ -84,7 +108,16 @@ def _describe(detail: Any) -> str:
         return f"{where}: {message}" if where else message
     if detail["type"] == "missing":
         return f"{where}: this key is missing"
-    return f"{where}: {message}, found {detail['input']!r}"
+    return f"{where}: {message}, found {_shown(detail['input'])}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write integers of more than 4300 digits, which TOML has in hexadecimal
+        return "an endless number"
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -117,5 +150,5 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

@@ -5,6 +5,7 @@ CrossplyError                     one sentence: what was found, where, what to d
 ├── UnitError                     a unit is unknown, or two units do not convert
 ├── LabDataError                  a lab's folder is refused; carries the findings
 ├── WeightsError                  backbone weights are missing, altered or do not fit
+├── DivergedError                 training has left the finite numbers
 ├── ReplyError                    a lab's reply breaks the schema of the messages
 ├── RequestError                  a request to a lab breaks the schema, or is refused by it
 └── QuorumError                   too few labs took part for the round to count
@@ -17,6 +18,9 @@ and values, the code never does.
 from __future__ import annotations
 
 from typing import ClassVar
+
+INTERNAL = "internal"
+"""The code of whatever was not raised on purpose."""
 
 
 class CrossplyError(Exception):
@@ -49,6 +53,12 @@ class WeightsError(CrossplyError):
     code = "weights"
 
 
+class DivergedError(CrossplyError):
+    """Training has left the finite numbers."""
+
+    code = "diverged"
+
+
 class ReplyError(CrossplyError):
     """A lab's reply breaks the schema: a key, a shape, a dtype, a count or a value."""
 
@@ -65,3 +75,17 @@ class QuorumError(CrossplyError):
     """Too few labs answered for the round to count."""
 
     code = "quorum"
+
+
+def known_code(text: str | None) -> str:
+    """Return `text` if it is the code of an error of ours, else ``unknown``.
+
+    What stands in a reply as its reason may be the text of somebody's exception.
+
+    Examples
+    --------
+    >>> known_code("lab-data"), known_code("/home/anna/steel.csv: 612.5")
+    ('lab-data', 'unknown')
+    """
+    codes = {kind.code for kind in CrossplyError.__subclasses__()} | {INTERNAL}
+    return text if text in codes else "unknown"

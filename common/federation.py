@@ -37,6 +37,9 @@ STRATEGY_OPTIONS = {
 """The strategies, and the keys of ``[training]`` that belong to each."""
 
 
+LONGEST_WAIT_S = 30 * 24 * 3600.0
+
+
 def _known_unit(unit: str) -> str:
     try:
         return check_unit(unit)
@@ -49,8 +52,8 @@ def _is_duration(duration: str) -> str:
         length = seconds(duration)
     except UnitError as error:
         raise ValueError(str(error)) from error
-    if not length > 0:
-        raise ValueError(f"a duration must be longer than zero, found {duration!r}")
+    if not 0 < length <= LONGEST_WAIT_S:
+        raise ValueError(f"a duration must be longer than zero and at most 30 days: {duration!r}")
     return duration
 
 
@@ -139,7 +142,7 @@ class Training(Section):
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-2, ge=0)
     batch_size: int = Field(default=16, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     quorum: float = Field(default=0.67, gt=0, le=1)
     round_deadline: Duration = "10 min"
     proximal_mu: Positive | None = None
@@ -197,13 +200,25 @@ class Federation(Section):
         return self.num_deep_features + len(self.covariates)
 
     @property
+    def feature_shift(self) -> np.ndarray:
+        """Public constants that features are summed about: zero, middle of a covariate's range."""
+        middles = [sum(covariate.range) / 2 for covariate in self.covariates.values()]
+        return np.concatenate([np.zeros(self.num_deep_features), middles])
+
+    @property
     def target_shift(self) -> np.ndarray:
         """Middle of each target's range: the public constants that sums are taken about."""
         return np.array([sum(target.range) / 2 for target in self.targets.values()])
 
     def canonical_json(self) -> str:
-        """Return the file as JSON with sorted keys and no blanks, the text that is hashed."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Return the file as JSON with sorted keys and no blanks, the text that is hashed.
+
+        Where a weights file lies is each site's own affair: its SHA-256 stands for it.
+        """
+        data = self.model_dump(mode="json")
+        if self.backbone.sha256 is not None:
+            data["backbone"]["weights"] = "file"
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the canonical JSON, in hexadecimal."""
@@ -220,6 +235,11 @@ def load_federation(path: Path, assignments: Sequence[str] = ()) -> Federation:
     assignments : sequence of str
         Such as ``"training.rounds=10"``.
 
+    Returns
+    -------
+    Federation
+        The path of a weights file is made absolute; a relative one starts at this file.
+
     Raises
     ------
     ConfigurationError
@@ -228,4 +248,9 @@ def load_federation(path: Path, assignments: Sequence[str] = ()) -> Federation:
     if path.is_dir():
         path = path / FILE_NAME
     data = override(read_toml(path), list(assignments))
-    return parse(Federation, data, str(path))
+    federation = parse(Federation, data, str(path))
+    backbone = federation.backbone
+    if backbone.sha256 is None:
+        return federation
+    beside = path.absolute().parent / backbone.weights
+    return federation.replace(backbone=backbone.replace(weights=str(beside)).model_dump())

@@ -95,13 +95,18 @@ class Standardiser:
 
     @classmethod
     def from_moments(
-        cls, features: Moments, targets: Moments, target_shift: np.ndarray
+        cls,
+        features: Moments,
+        targets: Moments,
+        *,
+        feature_shift: np.ndarray,
+        target_shift: np.ndarray,
     ) -> Standardiser:
-        """Build the standardiser; features are shifted by zero.
+        """Build the standardiser of moments that were taken about public shifts.
 
         Columns that do not vary get the scale 1: they become zero, not noise.
         """
-        feature_mean, feature_scale = features.mean_and_deviation(np.zeros_like(features.total))
+        feature_mean, feature_scale = features.mean_and_deviation(feature_shift)
         target_mean, target_scale = targets.mean_and_deviation(target_shift)
         return cls(
             feature_mean=feature_mean,
@@ -111,13 +116,21 @@ class Standardiser:
         )
 
     @classmethod
-    def fit(cls, features: np.ndarray, targets: np.ndarray, target_shift: np.ndarray) -> Self:
+    def fit(
+        cls,
+        features: np.ndarray,
+        targets: np.ndarray,
+        *,
+        feature_shift: np.ndarray,
+        target_shift: np.ndarray,
+    ) -> Standardiser:
         """Build the standardiser of one table, as a lab alone or a pooled data set needs it."""
-        zeros = np.zeros(features.shape[1])
-        made = cls.from_moments(
-            Moments.of(features, zeros), Moments.of(targets, target_shift), target_shift
+        return cls.from_moments(
+            Moments.of(features, feature_shift),
+            Moments.of(targets, target_shift),
+            feature_shift=feature_shift,
+            target_shift=target_shift,
         )
-        return cls(**vars(made))
 
     def features(self, values: np.ndarray) -> np.ndarray:
         """Standardise and clip features to ±4; shape kept, float32."""

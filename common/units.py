@@ -7,12 +7,26 @@ customary rounding), so that hardness in GPa and in HV can meet in one federatio
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import numpy as np
 import pint
 
 from common.errors import UnitError
+
+_SUPERSCRIPTS = {ord(sign): plain for sign, plain in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)}
+_RAISED = re.compile(r"[⁻⁰¹²³⁴-⁹]+")
+_UNIT = re.compile(r"(?:[^\W_]|[µ°·%*/^(). -]){1,30}")
+# pint writes these words as powers, and chains of them as towers of powers
+_POWER_WORDS = re.compile("squared?|cubed|cubic|sq", re.IGNORECASE)
+# only a name is raised, and only once, to a power of two digits
+_POWER = re.compile(
+    r"(?<=[^\W\d_]) ?(?:\*\*|\^) ?"
+    r"(?:-?[0-9]{1,2}(?:\.[0-9]{1,2})?|\(-?[0-9]{1,2}(?:[./][0-9]{1,2})?\))"
+    r"(?![0-9.]| *(?:\*\*|\^))"
+)
+_DURATION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})? ?[A-Za-z]{1,12}")
 
 
 @lru_cache(maxsize=1)
@@ -41,14 +55,25 @@ def check_unit(unit: str) -> str:
     common.errors.UnitError: unknown unit 'GigaPa'; write for example MPa, GPa, ksi, um, HV, \
 degC or dimensionless
     """
+    message = (
+        f"unknown unit {unit!r}; write for example MPa, GPa, ksi, um, HV, degC or dimensionless"
+    )
+    if not _may_be_a_unit(unit):
+        raise UnitError(message)
     try:
         registry().Unit(unit)
     except Exception as error:
         # pint lets errors of its tokenizer through, so that no narrower class covers bad input
-        raise UnitError(
-            f"unknown unit {unit!r}; write for example MPa, GPa, ksi, um, HV, degC or dimensionless"
-        ) from error
+        raise UnitError(message) from error
     return unit
+
+
+def _may_be_a_unit(text: str) -> bool:
+    """Tell whether a text may be given to pint, which would compute ``9**9**9`` for hours."""
+    plain = _RAISED.sub(lambda raised: f"^{raised[0].translate(_SUPERSCRIPTS)}", text)
+    rest = _POWER.sub(" ", plain)
+    is_spelled_like_one = _UNIT.fullmatch(plain) and not _POWER_WORDS.search(plain)
+    return bool(is_spelled_like_one) and "**" not in rest and "^" not in rest
 
 
 def symbol(unit: str) -> str:
@@ -121,9 +146,10 @@ def seconds(duration: str) -> float:
     ...
     common.errors.UnitError: '10' is not a duration; write for example "10 min" or "30 s"
     """
+    message = f'{duration!r} is not a duration; write for example "10 min" or "30 s"'
+    if not _DURATION.fullmatch(duration.strip()):
+        raise UnitError(message)
     try:
         return float(registry().Quantity(duration).to("second").magnitude)
     except Exception as error:
-        raise UnitError(
-            f'{duration!r} is not a duration; write for example "10 min" or "30 s"'
-        ) from error
+        raise UnitError(message) from error

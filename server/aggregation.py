@@ -1,17 +1,59 @@
-"""What the coordinator accepts into an average, as plain functions of arrays."""
+"""What the coordinator accepts into its sums and averages, as plain functions of arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from common.errors import ReplyError
+from common.federation import Federation
 from common.head import HeadArrays
-from common.messages import TrainReply
+from common.messages import EvaluateReply, StatisticsReply, TrainReply, bucketed
+from common.metrics import ErrorSums
+from common.standardise import Moments
 
 LARGEST_STEP = 100.0
 """A head may move in a round by this many times its own norm (plus one) before it is absurd."""
+
+LARGEST_FEATURE = 1e6
+"""No feature of a pooled network, nor a covariate in its unit, has a larger root mean square."""
+
+LARGEST_LOSS = 1e6
+"""A mean squared error of standardised targets beyond this has nothing to do with training."""
+
+ROUNDING = 1e-9
+"""Relative slack of inequalities between float64 sums."""
+
+
+def check_statistics(reply: StatisticsReply, bucket: int, federation: Federation) -> None:
+    """Check a lab's sums: whole counts, sums that numbers can have, means inside the ranges.
+
+    Parameters
+    ----------
+    reply : StatisticsReply
+    bucket : int
+        The lab's number of specimens as it was rounded in the handshake.
+    federation : Federation
+
+    Raises
+    ------
+    ReplyError
+        Names the first sum that cannot be.
+    """
+    count = reply.num_examples
+    if bucketed(count) != bucket:
+        raise ReplyError(f"{count} specimens now, and about {bucket} in the handshake")
+    if not (reply.features.count == count).all():
+        raise ReplyError("the features' counts differ from the number of specimens")
+    _check_moments(reply.features, count, "features")
+    _check_moments(reply.targets, count, "targets")
+    if (reply.features.squares > count * LARGEST_FEATURE**2).any():
+        raise ReplyError("features: values beyond any that a network gives")
+    half = np.array([(high - low) / 2 for low, high in _ranges(federation)])
+    if (np.abs(reply.targets.total) > reply.targets.count * half * (1 + ROUNDING)).any():
+        raise ReplyError("targets: a mean lies outside the federation's range")
 
 
 def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None:
@@ -29,7 +71,7 @@ def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None
     Raises
     ------
     ReplyError
-        If the count is another one, or the head moved absurdly far.
+        If the count is another one, the loss cannot be, or the head moved absurdly far.
 
     Examples
     --------
@@ -44,10 +86,70 @@ def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None
         raise ReplyError(
             f"trained on {reply.num_examples} specimens, and counted {num_examples} before"
         )
+    if not 0 <= reply.train_loss <= LARGEST_LOSS:
+        raise ReplyError(f"a training loss of {reply.train_loss:.3g} cannot be")
     moved = _norm({name: reply.head[name] - head[name] for name in head})
     allowed = LARGEST_STEP * (1.0 + _norm(head))
     if not moved <= allowed:
         raise ReplyError(f"the head moved by {moved:.3g}, more than {allowed:.3g}")
+
+
+def check_errors(reply: EvaluateReply) -> None:
+    """Check the sums of a lab's errors: whole counts, and sums that numbers can have.
+
+    Raises
+    ------
+    ReplyError
+        Names the first sum that cannot be.
+    """
+    errors: ErrorSums = reply.errors
+    measured = Moments(count=errors.count, total=errors.measured, squares=errors.measured_squared)
+    _check_moments(measured, reply.num_examples, "measured values")
+    wrong = Moments(count=errors.count, total=errors.absolute, squares=errors.squared)
+    _check_moments(wrong, reply.num_examples, "errors")
+    if (errors.absolute < 0).any():
+        raise ReplyError("errors: a sum of sizes is negative")
+
+
+def fill_missing_rows(updates: Sequence[TrainReply], counts: np.ndarray) -> list[TrainReply]:
+    """Give labs that lack a target the row of the head that the others made of it.
+
+    A lab without a target sends that target's output row back as it came, decayed; averaged in,
+    it would hold back the labs that have learned something about it.
+
+    Parameters
+    ----------
+    updates : sequence of TrainReply
+    counts : ndarray of shape (n_updates, n_targets)
+        Measured values of each target at each lab.
+
+    Returns
+    -------
+    list of TrainReply
+        With the rows of absent targets replaced by the count-weighted mean of the others'.
+
+    Examples
+    --------
+    >>> def update(row: float) -> TrainReply:
+    ...     head = {"0.weight": np.full((1, 1), row), "0.bias": np.full(1, row)}
+    ...     return TrainReply(head=head, num_examples=9, train_loss=0.1)
+    >>> filled = fill_missing_rows([update(1), update(4), update(0)], np.array([[6], [3], [0]]))
+    >>> [float(update.head["0.weight"][0, 0]) for update in filled]
+    [1.0, 4.0, 2.0]
+    """
+    output = list(updates[0].head)[-2:]
+    heads = [dict(update.head) for update in updates]
+    for target in np.flatnonzero((counts == 0).any(axis=0) & (counts > 0).any(axis=0)):
+        shares = counts[:, target] / counts[:, target].sum()
+        for name in output:
+            row = sum(
+                share * update.head[name][target]
+                for share, update in zip(shares, updates, strict=True)
+            )
+            for lab in np.flatnonzero(counts[:, target] == 0):
+                heads[lab][name] = heads[lab][name].copy()
+                heads[lab][name][target] = row
+    return [replace(update, head=head) for update, head in zip(updates, heads, strict=True)]
 
 
 def mean_loss(updates: Sequence[TrainReply]) -> float:
@@ -60,6 +162,21 @@ def mean_loss(updates: Sequence[TrainReply]) -> float:
     """
     total = sum(update.num_examples for update in updates)
     return sum(update.num_examples * update.train_loss for update in updates) / total
+
+
+def _check_moments(moments: Moments, at_most: int, what: str) -> None:
+    count = moments.count
+    if (count < 0).any() or (count > at_most).any() or (count != np.round(count)).any():
+        raise ReplyError(f"{what}: a count is not a whole number from 0 to {at_most}")
+    # Cauchy and Schwarz: no numbers have a smaller sum of squares for their sum
+    if (moments.total**2 > count * moments.squares * (1 + ROUNDING)).any():
+        raise ReplyError(f"{what}: a sum of squares is smaller than its sum allows")
+    if ((count == 0) & (moments.squares != 0)).any():
+        raise ReplyError(f"{what}: a sum over no values is not zero")
+
+
+def _ranges(federation: Federation) -> list[tuple[float, float]]:
+    return [target.range for target in federation.targets.values()]
 
 
 def _norm(head: HeadArrays) -> float:

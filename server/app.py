@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.federation import load_federation
-from common.messages import HEAD, STANDARDISER, head_record, standardiser_record
+from common.messages import HEAD, LABS, RUN, STANDARDISER, head_record, standardiser_record
 from server.rounds import run_federation
 
 app = ServerApp()
@@ -25,4 +25,4 @@ def main(grid: Grid, context: Context) -> None:
     result = run_federation(grid, federation)
     context.state[HEAD] = head_record(result.head)
     context.state[STANDARDISER] = standardiser_record(result.standardiser)
-    context.state["run"] = ConfigRecord({"labs": list(result.labs)})
+    context.state[RUN] = ConfigRecord({LABS: list(result.labs)})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from math import ceil
+from typing import cast
 
-from flwr.app import Message, RecordDict
+import numpy as np
+from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -36,7 +37,14 @@ from common.metrics import ErrorSums
 from common.seeds import seed_global_streams
 from common.standardise import Standardiser
 from common.units import seconds
-from server.aggregation import check_update, mean_loss
+from server.aggregation import (
+    check_errors,
+    check_statistics,
+    check_update,
+    fill_missing_rows,
+    mean_loss,
+)
+from server.roster import Roster
 from server.strategy import Screened, check_replies, make_strategy
 
 
@@ -82,25 +90,6 @@ class RunResult:
     evaluation: dict[str, ErrorSums]
 
 
-@dataclass(kw_only=True)
-class Roster:
-    """The labs of a run: who is in, by node, and who is out and why."""
-
-    names: dict[int, str] = field(default_factory=dict)
-    num_examples: dict[int, int] = field(default_factory=dict)
-    excluded: dict[str, str] = field(default_factory=dict)
-    num_accepted: int = 0
-
-    def name(self, node: int) -> str:
-        """Return the name of the lab on a node, or what can be said of an unknown one."""
-        return self.names.get(node, f"node {node}")
-
-    def exclude(self, node: int, reason: str) -> None:
-        """Put a lab out of the run, by name."""
-        self.excluded[self.name(node)] = reason
-        self.names.pop(node, None)
-
-
 def run_federation(
     grid: Grid,
     federation: Federation,
@@ -131,13 +120,14 @@ def run_federation(
     while state.server_round < federation.training.rounds:
         state = coordinator.train_round(state, strategy, standardiser)
         on_round(state.history[-1])
+    evaluation = coordinator.evaluate(state.head, standardiser)
     return RunResult(
         head=state.head,
         standardiser=standardiser,
         history=state.history,
         labs=tuple(sorted(coordinator.roster.names.values())),
         excluded=coordinator.roster.excluded,
-        evaluation=coordinator.evaluate(state.head, standardiser),
+        evaluation=evaluation,
     )
 
 
@@ -152,16 +142,16 @@ class Coordinator:
     def shake_hands(self) -> None:
         """Let in the labs that hold the same agreement and version; the others are out by name."""
         nodes = self._wait_for_nodes()
-        fingerprint = self.federation.fingerprint()
 
         def check(node: int, reply: Message) -> None:
             hello = HandshakeReply.from_record(reply.content)
             self.roster.names[node] = hello.lab
-            self._check_agreement(node, hello)
+            self.roster.buckets[node] = hello.num_examples
+            self._check_agreement(hello)
 
-        messages = [message_to(node, HANDSHAKE, query_record(fingerprint)) for node in nodes]
-        screened = self._ask(messages, check)
-        self._exclude(screened.broken | screened.failed)
+        record = query_record(self.federation.fingerprint())
+        screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
+        self.roster.exclude(screened.broken | screened.failed)
         self.roster.num_accepted = len(self.roster.names)
         self._require_quorum(len(screened.accepted), "handshake")
 
@@ -174,21 +164,24 @@ class Coordinator:
             statistics = StatisticsReply.from_record(
                 reply.content, num_features=num_features, num_targets=num_targets
             )
-            if not (statistics.features.count == statistics.num_examples).all():
-                raise ReplyError("the features' counts differ from the number of specimens")
+            check_statistics(statistics, self.roster.buckets[node], self.federation)
             replies[node] = statistics
 
-        screened = self._ask(self._queries(STATISTICS), check)
-        self._exclude(screened.broken | screened.failed)
+        record = query_record(self.federation.fingerprint())
+        requests = [message_to(node, STATISTICS, record) for node in self.roster.names]
+        screened = self._ask(requests, check)
+        self.roster.exclude(screened.broken | screened.failed)
         self._require_quorum(len(replies), "statistics")
-        ordered = [replies[node] for node in self._by_name(replies)]
-        self.roster.num_examples.update(
-            {node: reply.num_examples for node, reply in replies.items()}
+        for node, reply in replies.items():
+            self.roster.num_examples[node] = reply.num_examples
+            self.roster.target_counts[node] = reply.targets.count
+        first, *others = [replies[node] for node in self.roster.by_name(replies)]
+        return Standardiser.from_moments(
+            sum((reply.features for reply in others), start=first.features),
+            sum((reply.targets for reply in others), start=first.targets),
+            feature_shift=self.federation.feature_shift,
+            target_shift=self.federation.target_shift,
         )
-        features, targets = ordered[0].features, ordered[0].targets
-        for reply in ordered[1:]:
-            features, targets = features + reply.features, targets + reply.targets
-        return Standardiser.from_moments(features, targets, self.federation.target_shift)
 
     def train_round(
         self, state: RoundState, strategy: Strategy, standardiser: Standardiser
@@ -203,21 +196,27 @@ class Coordinator:
             check_update(update, state.head, self.roster.num_examples[node])
             updates[node] = update
 
-        requests = self._train_requests(server_round, state.head, strategy, standardiser)
+        requests = self._train_requests(state, strategy, standardiser)
         screened = self._ask(requests, check)
-        self._require_quorum(len(screened.accepted), f"round {server_round}", screened)
-        accepted = [screened.accepted[node] for node in self._by_name(screened.accepted)]
+        self._require_quorum(len(updates), f"round {server_round}", screened)
+        nodes = self.roster.by_name(updates)
+        record = RoundRecord(
+            server_round=server_round,
+            train_loss=mean_loss([updates[node] for node in nodes]),
+            labs=tuple(self.roster.name(node) for node in nodes),
+            failed=self.roster.named(screened.failed),
+            quarantined=self.roster.named(screened.broken),
+        )
+        counts = np.stack([self.roster.target_counts[node] for node in nodes])
+        filled = fill_missing_rows([updates[node] for node in nodes], counts)
+        for node, update in zip(nodes, filled, strict=True):
+            # what a strategy sees is written anew: our keys, our order, nothing a lab added
+            screened.accepted[node].content = update.to_record()
+        accepted = [screened.accepted[node] for node in nodes]
         arrays, _ = strategy.aggregate_train(server_round, accepted)
         if arrays is None:
             raise QuorumError(f"round {server_round}: the strategy made nothing of the replies")
-        record = RoundRecord(
-            server_round=server_round,
-            train_loss=mean_loss([updates[node] for node in self._by_name(updates)]),
-            labs=tuple(self.roster.name(node) for node in self._by_name(screened.accepted)),
-            failed={self.roster.name(node): why for node, why in screened.failed.items()},
-            quarantined={self.roster.name(node): why for node, why in screened.broken.items()},
-        )
-        self._exclude(screened.broken)
+        self.roster.exclude(screened.broken)
         return RoundState(
             server_round=server_round,
             head=head_arrays(arrays),
@@ -230,33 +229,30 @@ class Coordinator:
         replies: dict[int, EvaluateReply] = {}
 
         def check(node: int, reply: Message) -> None:
-            replies[node] = EvaluateReply.from_record(reply.content, num_targets=num_targets)
+            evaluation = EvaluateReply.from_record(reply.content, num_targets=num_targets)
+            check_errors(evaluation)
+            replies[node] = evaluation
 
         request = EvaluateRequest(
             fingerprint=self.federation.fingerprint(), head=head, standardiser=standardiser
         )
         record = request.to_record()
-        self._ask([message_to(node, EVALUATE, record) for node in self.roster.names], check)
-        return {self.roster.name(node): replies[node].errors for node in self._by_name(replies)}
+        requests = [message_to(node, EVALUATE, record) for node in self.roster.names]
+        self.roster.exclude(self._ask(requests, check).broken)
+        return {
+            self.roster.name(node): replies[node].errors for node in self.roster.by_name(replies)
+        }
 
     def _train_requests(
-        self,
-        server_round: int,
-        head: HeadArrays,
-        strategy: Strategy,
-        standardiser: Standardiser,
+        self, state: RoundState, strategy: Strategy, standardiser: Standardiser
     ) -> list[Message]:
-        messages = strategy.configure_train(
-            server_round, head_record(head), train_config(self.federation.fingerprint()), self.grid
-        )
-        chosen = [m for m in messages if m.metadata.dst_node_id in self.roster.names]
-        for message in chosen:
+        config = train_config(self.federation.fingerprint())
+        present = cast(Grid, _Present(list(self.roster.names)))
+        arrays = head_record(state.head)
+        messages = list(strategy.configure_train(state.server_round + 1, arrays, config, present))
+        for message in messages:
             message.content[STANDARDISER] = standardiser_record(standardiser)
-        return chosen
-
-    def _queries(self, message_type: str) -> list[Message]:
-        record: RecordDict = query_record(self.federation.fingerprint())
-        return [message_to(node, message_type, record) for node in self.roster.names]
+        return messages
 
     def _ask(self, requests: list[Message], check: Callable[[int, Message], None]) -> Screened:
         deadline = seconds(self.federation.training.round_deadline)
@@ -273,7 +269,7 @@ class Coordinator:
             time.sleep(0.1)
         return nodes
 
-    def _check_agreement(self, node: int, hello: HandshakeReply) -> None:
+    def _check_agreement(self, hello: HandshakeReply) -> None:
         ours, agreed = version("crossply"), self.federation.fingerprint()
         if hello.version != ours:
             raise ReplyError(f"runs crossply {hello.version}, the coordinator {ours}")
@@ -285,21 +281,21 @@ class Coordinator:
             raise ReplyError("another lab of the same name is in already")
 
     def _require_quorum(self, present: int, phase: str, screened: Screened | None = None) -> None:
-        needed = max(1, ceil(self.federation.training.quorum * self.roster.num_accepted - 1e-9))
-        if present < needed:
-            missing = dict(self.roster.excluded)
-            for reasons in (screened.failed, screened.broken) if screened else ():
-                missing |= {self.roster.name(node): why for node, why in reasons.items()}
-            listed = "; ".join(f"{name} ({why})" for name, why in missing.items())
-            raise QuorumError(
-                f"{phase}: {present} of {self.roster.num_accepted} labs took part and the quorum "
-                f"is {needed}; missing: {listed or 'all'}"
-            )
+        missing = dict(self.roster.excluded)
+        if screened is not None:
+            missing |= self.roster.named(screened.failed | screened.broken)
+        self.roster.require_quorum(present, self.federation.training.quorum, phase, missing)
 
-    def _exclude(self, reasons: dict[int, str]) -> None:
-        for node, reason in reasons.items():
-            self.roster.exclude(node, reason)
 
-    def _by_name(self, nodes: Iterable[int]) -> list[int]:
-        """Order nodes by their labs' names: sums of floats depend on the order."""
-        return sorted(nodes, key=self.roster.name)
+@dataclass(frozen=True)
+class _Present:
+    """All that a strategy asks of a grid when it configures a round: the nodes that are in.
+
+    Flower's sampling waits without a bound for nodes that have left the real grid.
+    """
+
+    nodes: list[int]
+
+    def get_node_ids(self) -> list[int]:
+        """Return the nodes."""
+        return self.nodes

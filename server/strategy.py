@@ -19,7 +19,7 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from common.errors import ReplyError
+from common.errors import ReplyError, known_code
 from common.federation import STRATEGY_OPTIONS, Training
 
 STRATEGIES: dict[str, tuple[Callable[..., Strategy], dict[str, tuple[str, float]]]] = {
@@ -105,7 +105,7 @@ def check_replies(
         del screened.failed[node]
         try:
             if reply.has_error():
-                screened.failed[node] = str(reply.error.reason or "unknown")
+                screened.failed[node] = known_code(reply.error.reason)
             else:
                 check(node, reply)
                 screened.accepted[node] = reply

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,8 +109,7 @@ def run_and_report(
 
     federation = load_federation(folder, assignments)
     out = out or _new_run(Path("runs"), federation.name)
-    if (out / RESULT).exists():
-        raise ConfigurationError(f"{out} holds a run already; name another folder with --out")
+    _claim(out, RESULT)
     outcome, seconds = _run(folder, federation, modes, folds)
     record = result_record(outcome, seconds)
     write_run(outcome, record, out)
@@ -117,7 +118,8 @@ def run_and_report(
         print(json.dumps(record, indent=2))
     else:
         print_summary(outcome, console)
-    Console(stderr=True).print(f"Written to {out}: result.json, predictions.csv, parity.png")
+    message = f"Written to {out}: result.json, predictions.csv, parity.png"
+    Console(stderr=True).print(message, markup=False, highlight=False)
 
 
 def _run(
@@ -164,8 +166,21 @@ def _modes(chosen: list[str] | None) -> tuple[str, ...]:
     return tuple(name for name in MODE_NAMES if not chosen or name in chosen)
 
 
+def _claim(out: Path, result: str) -> None:
+    """Make the run's folder before any work, so that a bad name costs no training."""
+    if (out / result).exists():
+        raise ConfigurationError(f"{out} holds a run already; name another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            return
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written to: {error.strerror}") from error
+
+
 def _new_run(parent: Path, name: str) -> Path:
     """Name a folder that is not there yet after the present time."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "run"
+    stem = f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
     candidates = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     return next(parent / name for name in candidates if not (parent / name).exists())

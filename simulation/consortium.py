@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,10 +67,11 @@ def open_consortium(
     ConfigurationError
         If two labs have one name, or a pooled data set gives fewer than two labs.
     """
+    made = [extract(dataset, federation, cache, on_micrograph) for dataset in datasets]
     labs = [
         lab
-        for dataset in datasets
-        for lab in _labs_of(dataset, extract(dataset, federation, cache, on_micrograph))
+        for dataset, specimens, groups in zip(datasets, made, groups_across(datasets), strict=True)
+        for lab in _labs_of(dataset, replace(specimens, groups=groups))
     ]
     names = sorted(lab.lab for lab in labs)
     doubled = {name for name in names if names.count(name) > 1}
@@ -86,6 +87,28 @@ def open_consortium(
     return Consortium(
         federation=federation, labs=tuple(sorted(labs, key=lambda specimens: specimens.lab))
     )
+
+
+def groups_across(datasets: Sequence[Dataset]) -> list[np.ndarray]:
+    """Give the split groups of several data sets numbers; two that share an image become one.
+
+    Returns
+    -------
+    list of ndarray of shape (n_specimens,), int64
+    """
+    numbered: list[np.ndarray] = []
+    for dataset in datasets:
+        begin = max((int(groups.max()) + 1 for groups in numbered), default=0)
+        numbered.append(dataset.groups + begin)
+    first_with: dict[str, int] = {}
+    for groups, dataset in zip(numbered, datasets, strict=True):
+        for row, micrographs in enumerate(dataset.micrographs):
+            for micrograph in micrographs:
+                own = int(groups[row])
+                first = first_with.setdefault(micrograph.sha256, own)
+                for others in numbered if first != own else ():
+                    others[others == own] = first
+    return numbered
 
 
 def _labs_of(dataset: Dataset, specimens: Specimens) -> list[Specimens]:

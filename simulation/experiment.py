@@ -32,6 +32,8 @@ class Outcome:
         For each mode and lab, in the targets' units; NaN where there is no prediction.
     rounds : list of (int, RoundRecord)
         The fold, and what happened in each of its federated rounds.
+    excluded : dict of str to str
+        Labs that were put out of a federated run, with the reason.
     seconds : dict of str to float
         Wall-clock time of each mode.
     """
@@ -40,6 +42,7 @@ class Outcome:
     fold: list[np.ndarray]
     predicted: dict[str, list[np.ndarray]]
     rounds: list[tuple[int, RoundRecord]]
+    excluded: dict[str, str]
     seconds: dict[str, float]
 
     def errors(self, mode: str, lab: int) -> ErrorSums:
@@ -78,13 +81,9 @@ def run_experiment(
     on_step : callable
         Told what is done, how far it is, and of how much.
     """
-    federation = consortium.federation
     num_folds = folds or HELD_OUT_FOLDS
     held_out = range(num_folds) if folds else range(1)
-    of_each = [
-        fold_of_each(lab.groups, folds=num_folds, lab=lab.lab, seed=federation.training.seed)
-        for lab in consortium.labs
-    ]
+    of_each = folds_of_labs(consortium, num_folds)
     outcome = Outcome(
         consortium=consortium,
         fold=[np.where(fold < len(held_out), fold, -1) for fold in of_each],
@@ -92,22 +91,39 @@ def run_experiment(
             mode: [np.full(lab.targets.shape, np.nan) for lab in consortium.labs] for mode in modes
         },
         rounds=[],
+        excluded={},
         seconds={},
     )
     with one_thread():
         for mode in modes:
             started = time.perf_counter()
             for fold in held_out:
-                _run_fold(outcome, mode, fold, num_folds, partial(on_step, mode))
+                _run_fold(outcome, mode, fold, partial(on_step, mode))
             outcome.seconds[mode] = time.perf_counter() - started
     return outcome
 
 
-def _run_fold(
-    outcome: Outcome, mode: str, fold: int, folds: int, on_step: Callable[[int, int], None]
-) -> None:
+def folds_of_labs(consortium: Consortium, folds: int) -> list[np.ndarray]:
+    """Assign every lab's specimens to folds; material that labs share is in one fold at all.
+
+    Otherwise a model trained at one lab on a batch would be tested at another on its twin.
+    """
+    seed = consortium.federation.training.seed
+    taken: dict[int, int] = {}
+    found = []
+    for lab in consortium.labs:
+        of_each = fold_of_each(lab.groups, folds=folds, lab=lab.lab, seed=seed, taken=taken)
+        taken |= dict(zip(lab.groups.tolist(), of_each.tolist(), strict=True))
+        found.append(of_each)
+    return found
+
+
+def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, int], None]) -> None:
     federation = outcome.consortium.federation
-    labs = [split_lab(lab, federation, folds=folds, fold=fold) for lab in outcome.consortium.labs]
+    labs = [
+        split_lab(lab, federation, of_each == fold)
+        for lab, of_each in zip(outcome.consortium.labs, outcome.fold, strict=True)
+    ]
     num_held_out = int(max(of_each.max() for of_each in outcome.fold)) + 1
     rounds = federation.training.rounds
     if mode == "federated":
@@ -116,7 +132,9 @@ def _run_fold(
             outcome.rounds.append((fold, record))
             on_step(fold * rounds + record.server_round, num_held_out * rounds)
 
-        predicted = federated(labs, on_round)
+        predicted = federated(
+            labs, on_round, lambda result: outcome.excluded.update(result.excluded)
+        )
     else:
         predicted = MODES[mode](labs)
         on_step(fold + 1, num_held_out)

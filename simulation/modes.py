@@ -19,7 +19,7 @@ from common.federation import Federation
 from common.head import federation_shapes, initial_head
 from common.seeds import seed_for
 from common.standardise import Standardiser
-from server.rounds import RoundRecord, run_federation
+from server.rounds import RoundRecord, RunResult, run_federation
 from simulation.grid import InProcessGrid
 
 Predictions = list[np.ndarray]
@@ -29,12 +29,17 @@ NUM_COMPONENTS = 256
 NUM_TREES = 100
 
 
-def federated(labs: Sequence[Lab], on_round: OnRound = lambda record: None) -> Predictions:
+def federated(
+    labs: Sequence[Lab],
+    on_round: OnRound = lambda record: None,
+    on_result: Callable[[RunResult], None] = lambda result: None,
+) -> Predictions:
     """Train across labs that send head weights and sums alone."""
     by_name = {lab.name: lab for lab in labs}
     app = client_app(lambda context: by_name[str(context.node_config["lab"])])
     grid = InProcessGrid(app, {name: {"lab": name} for name in by_name})
     result = run_federation(grid, labs[0].federation, on_round)
+    on_result(result)
     return [
         predict_in_units(result.head, result.standardiser, lab.held_out.features) for lab in labs
     ]
@@ -115,7 +120,12 @@ def _train_alone(
     federation: Federation, features: np.ndarray, targets: np.ndarray, name: str
 ) -> Callable[[np.ndarray], np.ndarray]:
     training = federation.training
-    standardiser = Standardiser.fit(features, targets, federation.target_shift)
+    standardiser = Standardiser.fit(
+        features,
+        targets,
+        feature_shift=federation.feature_shift,
+        target_shift=federation.target_shift,
+    )
     plan = plan_for(
         federation,
         epochs=training.rounds * training.local_epochs,
@@ -134,7 +144,12 @@ def _train_alone(
 def _fit_each_target(labs: Sequence[Lab], model: Callable[[int, int, int], Any]) -> Predictions:
     federation = labs[0].federation
     features, targets = pooled(labs)
-    standardiser = Standardiser.fit(features, targets, federation.target_shift)
+    standardiser = Standardiser.fit(
+        features,
+        targets,
+        feature_shift=federation.feature_shift,
+        target_shift=federation.target_shift,
+    )
     x, y = standardiser.features(features), standardiser.targets(targets)
     predictions = [np.full(lab.held_out.targets.shape, np.nan) for lab in labs]
     for target in range(y.shape[1]):

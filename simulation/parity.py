@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from common.units import symbol
 from simulation.experiment import Outcome
@@ -43,10 +45,16 @@ def parity_png(outcome: Outcome) -> bytes:
             r2 = outcome.metrics(mode)[name]["r2"]
             score = "" if r2 is None else f", R² = {r2:.2f}"
             axis.set_title(f"{TITLES[mode]}{score}")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    names = [lab.lab for lab in outcome.consortium.labs]
+    figure.legend(axes[0][0].collections, names, loc="outside right center", frameon=False)
+    for text in figure.findobj(Text):
+        # a name may hold a dollar sign, which matplotlib takes for mathematics
+        text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # a lab may be named in a script that the font lacks: a box is drawn, the plot is made
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -62,7 +70,6 @@ def _draw(axis: Any, outcome: Outcome, mode: str, target: int, limits: tuple[flo
             marker=MARKERS[index % len(MARKERS)],
             alpha=0.75,
             linewidths=0,
-            label=lab.lab,
         )
     axis.set_xlim(limits)
     axis.set_ylim(limits)

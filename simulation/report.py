@@ -14,6 +14,7 @@ import tomli_w
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from common.federation import FILE_NAME
 from common.files import write_atomically
@@ -67,8 +68,12 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
             for index, lab in enumerate(outcome.consortium.labs)
         },
         "units": {name: target.unit for name, target in federation.targets.items()},
-        "gains": [asdict(gain) | {"verdict": gain.verdict} for gain in gains(outcome)],
+        "gains": [
+            asdict(gain) | {"gain": gain.mean, "share": gain.share, "verdict": gain.verdict}
+            for gain in gains(outcome)
+        ],
         "sentence": closing_sentence(outcome),
+        "excluded": outcome.excluded,
         "seconds": {name: round(value, 3) for name, value in (seconds | outcome.seconds).items()},
         "rounds": [
             {
@@ -133,7 +138,9 @@ def print_summary(outcome: Outcome, console: Console) -> None:
         of_target = [gain for gain in found if gain.target == name]
         if of_target:
             console.print(_labs_table(of_target), "")
-    console.print(closing_sentence(outcome), style="bold", highlight=False)
+    for lab, reason in outcome.excluded.items():
+        console.print(Text(f"{lab} was put out of the federated run: {reason}", "red"))
+    console.print(Text(closing_sentence(outcome), "bold"))
 
 
 def closing_sentence(outcome: Outcome) -> str:
@@ -145,14 +152,14 @@ def closing_sentence(outcome: Outcome) -> str:
 
 def _modes_table(outcome: Outcome, target: str) -> Table:
     rows = {mode: outcome.metrics(mode)[target] for mode in outcome.predicted}
-    count = max(row["num_specimens"] for row in rows.values())
     unit = _in_brackets(outcome.consortium.federation.targets[target].unit)
-    table = _table(f"{target}: {count} specimens, each predicted while held out")
+    table = _table(f"{target}: specimens predicted while held out")
     table.add_column("mode")
-    for heading in ("R²", f"MAE{unit}", f"RMSE{unit}"):
+    for heading in ("specimens", "R²", f"MAE{unit}", f"RMSE{unit}"):
         table.add_column(heading, justify="right")
     for mode, row in rows.items():
-        cells = [_shown(row["r2"], ".3f"), _shown(row["mae"]), _shown(row["rmse"])]
+        count, r2 = str(row["num_specimens"]), _shown(row["r2"], ".3f")
+        cells = [count, r2, _shown(row["mae"]), _shown(row["rmse"])]
         table.add_row(MODE_LABELS[mode], *cells, style="bold" if mode == "federated" else "")
     return table
 
@@ -167,7 +174,7 @@ def _labs_table(of_target: list[Gain]) -> Table:
     colours = {PAYS: "green", COSTS: "red"}
     for gain in of_target:
         table.add_row(
-            gain.lab,
+            Text(gain.lab),
             str(gain.num_specimens),
             _shown(gain.alone),
             _shown(gain.together),
@@ -179,7 +186,7 @@ def _labs_table(of_target: list[Gain]) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    return Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
 
 
 def _in_brackets(unit: str) -> str:

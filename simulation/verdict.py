@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from simulation.experiment import Outcome
+
+FEWEST_GROUPS = 5
 
 PAYS, COSTS, UNCLEAR = "pays", "costs", "unclear"
 
@@ -19,18 +22,20 @@ class Gain:
     Attributes
     ----------
     lab, target, unit : str
-    num_specimens : int
-        Held out, with this target measured.
+    num_specimens, num_groups : int
+        Held out, with this target measured; specimens that share material are one group.
     alone, together : float
         Mean absolute errors of the local and the federated head, in the target's unit.
     standard_error : float
-        Of the difference of the two; specimens are paired, so that a hard one weighs on both.
+        Of the difference of the two over groups; specimens are paired, so that a hard one weighs
+        on both sides.
     """
 
     lab: str
     target: str
     unit: str
     num_specimens: int
+    num_groups: int
     alone: float
     together: float
     standard_error: float
@@ -47,8 +52,14 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """``pays`` or ``costs`` beyond two standard errors, else ``unclear``."""
-        if abs(self.mean) <= 2 * self.standard_error:
+        """``pays`` or ``costs`` where a paired t-test says so at 5 % (two-sided), else ``unclear``.
+
+        Two to four specimens would make a test of chance alone: they are always unclear.
+        """
+        if self.num_groups < FEWEST_GROUPS:
+            return UNCLEAR
+        critical = stats.t.ppf(0.975, self.num_groups - 1)
+        if abs(self.mean) <= critical * self.standard_error:
             return UNCLEAR
         return PAYS if self.mean > 0 else COSTS
 
@@ -56,7 +67,7 @@ class Gain:
 def gains(outcome: Outcome) -> list[Gain]:
     """Compare local with federated for each target and lab that measures it, target by target.
 
-    Empty unless both modes ran. A lab needs two held-out specimens to be compared.
+    Empty unless both modes ran. A lab needs two independent held-out specimens to be compared.
     """
     if not {"local", "federated"} <= outcome.predicted.keys():
         return []
@@ -68,21 +79,27 @@ def gains(outcome: Outcome) -> list[Gain]:
             alone = np.abs(outcome.predicted["local"][index][:, column] - measured)
             together = np.abs(outcome.predicted["federated"][index][:, column] - measured)
             seen = np.isfinite(alone) & np.isfinite(together)
-            if seen.sum() >= 2:
-                found.append(_gain(lab.lab, name, target.unit, alone[seen], together[seen]))
+            if len(set(lab.groups[seen].tolist())) >= 2:
+                num_groups, error = _standard_error((alone - together)[seen], lab.groups[seen])
+                gain = Gain(
+                    lab=lab.lab,
+                    target=name,
+                    unit=target.unit,
+                    num_specimens=int(seen.sum()),
+                    num_groups=num_groups,
+                    alone=float(alone[seen].mean()),
+                    together=float(together[seen].mean()),
+                    standard_error=error,
+                )
+                found.append(gain)
     return found
 
 
-def _gain(lab: str, target: str, unit: str, alone: np.ndarray, together: np.ndarray) -> Gain:
-    return Gain(
-        lab=lab,
-        target=target,
-        unit=unit,
-        num_specimens=len(alone),
-        alone=float(alone.mean()),
-        together=float(together.mean()),
-        standard_error=float((alone - together).std(ddof=1) / np.sqrt(len(alone))),
-    )
+def _standard_error(differences: np.ndarray, groups: np.ndarray) -> tuple[int, float]:
+    """Count the groups, and return the standard error of the mean over their means."""
+    _, members = np.unique(groups, return_inverse=True)
+    means = np.bincount(members, differences) / np.bincount(members)
+    return len(means), float(means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def sentence(found: Sequence[Gain]) -> str:
@@ -90,10 +107,10 @@ def sentence(found: Sequence[Gain]) -> str:
 
     Examples
     --------
-    >>> small = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, alone=8.0,
-    ...              together=6.0, standard_error=0.5)
-    >>> large = Gain(lab="b", target="strength", unit="MPa", num_specimens=9, alone=4.0,
-    ...              together=4.0, standard_error=0.5)
+    >>> small = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, num_groups=9,
+    ...              alone=8.0, together=6.0, standard_error=0.5)
+    >>> large = Gain(lab="b", target="strength", unit="MPa", num_specimens=9, num_groups=9,
+    ...              alone=4.0, together=4.0, standard_error=0.5)
     >>> sentence([small, large])
     'Over all labs the error of strength is 17 % smaller together than alone; joining pays for \
 a (25 % smaller), and makes no clear difference for b.'

@@ -44,6 +44,14 @@ def read_checksums(folder: Path, name: str, findings: Findings) -> dict[str, str
     except RefusedError as why:
         findings.refuse(printable(name), why, column="data.checksums")
         return {}
+    except OSError as error:
+        findings.stop(
+            printable(name),
+            f"cannot be read ({error.strerror})",
+            "correct the file, or remove checksums",
+            column="data.checksums",
+        )
+        return {}
     parent = path.parent.relative_to(folder)
     result = {}
     for line, content in enumerate(text.splitlines(), start=1):

@@ -14,7 +14,7 @@ from client.settings import FILE_NAME, Data
 from common.errors import UnitError
 from common.units import check_unit, convert, same_unit
 
-_WITH_UNIT = re.compile(r"(.*\S)\s*(?:\(([^()\[\]]+)\)|\[([^()\[\]]+)\])")
+_WITH_UNIT = re.compile(r"(.*\S)\s*(?:\(([^()\[\]]+)\)|\[([^\[\]]+)\])")
 
 
 def split_header(header: str) -> tuple[str, str | None]:
@@ -70,23 +70,31 @@ def find_column(table: Table, name: str, key: str, findings: Findings) -> int | 
 def check_header_unit(
     table: Table, column: int, unit: str, section: str, findings: Findings
 ) -> None:
-    """Note it if the header names another unit than ``lab.toml``."""
+    """Note it if the header names another unit than ``lab.toml``.
+
+    What is of another dimension is taken for a label: in ``E (L)`` and ``E (T)`` of a composite
+    the letters stand for longitudinal and transverse, not for litre and tesla.
+    """
     header = table.columns[column]
     _, written = split_header(header)
     if written is None or same_unit(written, unit):
         return
     try:
         convert(np.ones(1), written, unit)
-        action = (
-            f'write unit = "{written}" under [{section}] in {FILE_NAME}, which converts the '
-            f"values, or correct the header to {unit}"
-        )
     except UnitError:
-        action = f"{written} does not convert to {unit}: correct the column or the unit"
+        findings.fix(
+            table.file,
+            f"{written!r} in the header is read as a label, since it does not convert to {unit}",
+            "nothing, if it is one",
+            row=table.header_line,
+            column=printable(header),
+        )
+        return
     findings.stop(
         table.file,
         f"the header says {written!r}, and {FILE_NAME} says {unit!r}",
-        action,
+        f'write unit = "{written}" under [{section}] in {FILE_NAME}, which converts the '
+        f"values, or correct the header to {unit}",
         row=table.header_line,
         column=printable(header),
     )

@@ -127,13 +127,35 @@ def list_entries(images: Path, lab: Path) -> list[Entry]:
     """Return what lies below `images`, sorted by name; hidden files are left out.
 
     Symbolic links to folders are not followed.
+
+    Raises
+    ------
+    RefusedError
+        If a folder cannot be read.
     """
     below = images.relative_to(lab).as_posix()
     start = "" if below == "." else f"{below}/"
-    return sorted(_walk(images, "", start), key=lambda entry: entry.name)
+    entries: list[Entry] = []
+    # a list of folders, since deep ones would exhaust the stack
+    folders = [(images, "")]
+    while folders:
+        folder, prefix = folders.pop()
+        try:
+            for entry, is_folder in _look(folder, prefix, start):
+                if is_folder:
+                    folders.append((entry.path, f"{entry.name}/"))
+                else:
+                    entries.append(entry)
+        except OSError as error:
+            raise RefusedError(
+                f"the folder {printable(start + prefix)!r} cannot be read ({error.strerror})",
+                "allow this user to read it, or move it out of the images",
+            ) from None
+    return sorted(entries, key=lambda entry: entry.name)
 
 
-def _walk(folder: Path, prefix: str, start: str) -> Iterator[Entry]:
+def _look(folder: Path, prefix: str, start: str) -> Iterator[tuple[Entry, bool]]:
+    """Return what lies in one folder, and whether it is a folder to look into."""
     with os.scandir(folder) as items:
         for item in items:
             if item.name.startswith("."):
@@ -144,10 +166,7 @@ def _walk(folder: Path, prefix: str, start: str) -> Iterator[Entry]:
                 path=folder / item.name,
                 is_link=item.is_symlink(),
             )
-            if item.is_dir(follow_symlinks=False) and not entry.is_image:
-                yield from _walk(entry.path, f"{entry.name}/", start)
-            else:
-                yield entry
+            yield entry, item.is_dir(follow_symlinks=False) and not entry.is_image
 
 
 def check_names(entries: Sequence[Entry], findings: Findings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from client.findings import RefusedError, printable
 from client.settings import FILE_NAME
 
-_PART = re.compile(r"\{([^{}]*)\}|([*?])|(\[!?[^\]/]+\])|([^{}*?\[]+|\[)|(.)", re.DOTALL)
+_PART = re.compile(r"\{([^{}]*)\}|(\*+|\?)|(\[!?[^\]/]+\])|([^{}*?\[]+|\[)|(.)", re.DOTALL)
 _LAST = "\U0010ffff"
 
 Kind: TypeAlias = Literal["text", "column", "wildcard"]
@@ -86,9 +86,9 @@ class ImagePattern:
         part = self._parts[i]
         if part.kind != "wildcard":
             return re.escape(texts[i])
-        expression = _WILDCARDS.get(part.text) or part.text.replace("\\", r"\\").replace("[!", "[^")
         if part.text not in _WILDCARDS:
-            return expression
+            return _one_of(part.text)
+        expression = _WILDCARDS[part.text]
         before = texts[i - 1] if i and self._parts[i - 1].kind == "column" else ""
         after = self._parts[i + 1 : i + 2]
         follows = texts[i + 1] if after and after[0].kind == "column" else ""
@@ -100,6 +100,30 @@ class ImagePattern:
 
 
 _WILDCARDS: Mapping[str, str] = {"*": "[^/]*", "?": "[^/]"}
+
+
+def _one_of(characters: str) -> str:
+    """Return the expression of a list such as ``[a-z_]``, in which no sign but ``-`` is special."""
+    signs = characters[1:-1]
+    negated = signs.startswith("!") and len(signs) > 1
+    signs = signs[1:] if negated else signs
+    # each sign is escaped, since re warns of signs that may become special one day
+    inside = "".join(
+        re.escape(low) + (f"-{re.escape(high)}" if high else "") for low, high in _ranges(signs)
+    )
+    return f"(?!/)[{'^' if negated else ''}{inside}]"
+
+
+def _ranges(signs: str) -> Iterator[tuple[str, str]]:
+    """Return the ends of each range; a single sign has an empty second end."""
+    for match in re.finditer("(.)-(.)|(.)", signs, re.DOTALL):
+        low, high, single = match.groups(default="")
+        if low > high:
+            raise RefusedError(
+                f"{printable(low)}-{printable(high)} in image runs backwards",
+                f"write {printable(high)}-{printable(low)} in {FILE_NAME}",
+            )
+        yield single or low, high
 
 
 @lru_cache(maxsize=256)
@@ -120,6 +144,11 @@ def _parse(pattern: str) -> list[_Part]:
             parts.append(_Part("column", column.strip()))
         elif text is not None:
             parts.append(_Part("text", text))
+        elif wildcard is not None:
+            # ** means no more than *, and costs much more to compare
+            parts.append(_Part("wildcard", wildcard[0]))
         else:
-            parts.append(_Part("wildcard", wildcard or characters))
+            # what cannot be compared is refused once, and not for each specimen
+            _one_of(characters)
+            parts.append(_Part("wildcard", characters))
     return parts

@@ -12,7 +12,12 @@ import numpy as np
 from client.findings import Findings, printable
 from client.reading.columns import check_header_unit, find_column, read_numbers, split_header
 from client.reading.plausibility import Quantity, check_values
-from client.reading.specimen_rows import RowsBySpecimen, one_label, one_number
+from client.reading.specimen_rows import (
+    RowsBySpecimen,
+    check_spelling,
+    one_label,
+    one_number,
+)
 from client.reading.table import Table
 from client.settings import FILE_NAME, LabSettings, Measured
 from common.errors import UnitError
@@ -42,6 +47,11 @@ class Measurements:
     covariates: np.ndarray
     split_groups: list[str] | None
     partition: list[str] | None
+
+    @property
+    def has_target(self) -> np.ndarray:
+        """Which specimens have a value of one target at least; shape (n_specimens,), bool."""
+        return np.asarray(np.isfinite(self.targets).any(axis=1))
 
 
 def measure(lab: LabTable, federation: Federation, findings: Findings) -> Measurements:
@@ -186,6 +196,8 @@ def read_labels(
     if column is None:
         return None
     labels = one_label(lab.table, column, lab.specimens, findings, required=required)
+    if required:
+        check_spelling(lab.table, column, "the name of a lab", findings)
     empty = labels.count("")
     if empty and not required:
         findings.fix(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from common.errors import UnitError
 from common.units import convert
 
 TOO_HIGH, LOW, TOO_LOW = 10.0, 1e-3, 1e-4
-"""Shares of the upper limit at which not some values but the unit of all is doubted."""
+"""Shares of the upper limit at which not some values but the unit of all is doubted.
+
+Too low is a reason to stop only where a mix-up of usual units explains the values."""
 NUM_MADS = 5.0
 MIN_VALUES_FOR_OUTLIERS = 10
 _UNITS = ("GPa", "MPa", "kPa", "Pa", "ksi", "psi", "HV", "m", "mm", "um", "nm")
@@ -88,7 +91,10 @@ def _doubt_the_unit(quantity: Quantity, values: np.ndarray, file: str, findings:
     is_low = quantity.is_target and 0 < share < LOW
     if share <= TOO_HIGH and not is_low:
         return False
-    is_certain = share > TOO_HIGH or share < TOO_LOW
+    # a range may be wide, as that of fatigue lives is: low values alone prove nothing
+    is_certain = share > TOO_HIGH or (
+        share < TOO_LOW and _is_a_mix_up_of_units(quantity, median, upper)
+    )
     action = f"check unit under [{quantity.section}] in {FILE_NAME}"
     if suited := _suited_unit(quantity, median, upper):
         action = (
@@ -108,16 +114,28 @@ def _doubt_the_unit(quantity: Quantity, values: np.ndarray, file: str, findings:
 
 def _suited_unit(quantity: Quantity, median: float, upper: float) -> str | None:
     """Return the unit that would bring the median closest below the upper limit."""
-    written = convert(np.array([median]), quantity.to_unit, quantity.unit)
-    best: tuple[float, str] | None = None
+    written = abs(float(convert(np.array([median]), quantity.to_unit, quantity.unit)[0]))
+    suited = {
+        written * size: unit
+        for unit, size in _sizes(quantity.to_unit).items()
+        if LOW * upper < written * size <= upper
+    }
+    return suited[max(suited)] if suited else None
+
+
+def _is_a_mix_up_of_units(quantity: Quantity, median: float, upper: float) -> bool:
+    """Tell whether taking one usual unit for another, here or before, explains a median."""
+    sizes = _sizes(quantity.to_unit).values()
+    return any(LOW * upper < abs(median) * one / other <= upper for one in sizes for other in sizes)
+
+
+def _sizes(to_unit: str) -> dict[str, float]:
+    """Return the usual units of one dimension, in `to_unit`; none for a number without unit."""
+    sizes = {}
     for unit in _UNITS:
-        try:
-            value = abs(float(convert(written, unit, quantity.to_unit)[0]))
-        except UnitError:
-            continue
-        if 1e-3 * upper < value <= upper and (best is None or value > best[0]):
-            best = (value, unit)
-    return best[1] if best else None
+        with contextlib.suppress(UnitError):
+            sizes[unit] = float(convert(np.ones(1), unit, to_unit)[0])
+    return sizes
 
 
 def _check_each(quantity: Quantity, file: str, findings: Findings) -> None:

@@ -21,22 +21,16 @@ def group_rows(table: Table, column: int, findings: Findings) -> RowsBySpecimen:
     first_of_key: dict[str, int] = {}
     raw = [row[column] for row in table.rows]
     for row, text in enumerate(raw):
-        header, line = printable(table.columns[column]), table.lines[row]
         try:
             check_label(text.strip())
         except RefusedError as why:
-            findings.refuse(table.file, why, row=line, column=header)
+            findings.refuse(
+                table.file, why, row=table.lines[row], column=printable(table.columns[column])
+            )
             continue
         first = first_of_key.setdefault(_key(text), row)
         if raw[first] != text:
-            findings.stop(
-                table.file,
-                f"{_spelled(text)} differs from {_spelled(raw[first])} in row "
-                f"{table.lines[first]} only by case, blanks or Unicode form",
-                "write the id of a specimen in one way",
-                row=line,
-                column=header,
-            )
+            _note_alike(table, column, first, row, "the id of a specimen", findings)
             continue
         specimens.setdefault(text.strip(), []).append(row)
     return specimens
@@ -67,6 +61,44 @@ def check_label(text: str) -> None:
 def _key(text: str) -> str:
     """Return what ids share that a reader takes for one."""
     return unicodedata.normalize("NFKC", "".join(text.split())).casefold()
+
+
+def check_spelling(table: Table, column: int, what: str, findings: Findings) -> None:
+    """Stop for labels that a reader takes for one, such as ``Lab A`` and ``lab A``.
+
+    Parameters
+    ----------
+    table : Table
+    column : int
+    what : str
+        The thing that the labels name, for the message.
+    findings : Findings
+        Gains a stop for each second spelling.
+    """
+    first_of_key: dict[str, int] = {}
+    seen: set[str] = set()
+    cells = table.cells(column)
+    for row, text in enumerate(cells):
+        if text in seen:
+            continue
+        seen.add(text)
+        first = first_of_key.setdefault(_key(text), row)
+        if first != row:
+            _note_alike(table, column, first, row, what, findings)
+
+
+def _note_alike(
+    table: Table, column: int, first: int, row: int, what: str, findings: Findings
+) -> None:
+    one, other = (_spelled(table.rows[i][column]) for i in (row, first))
+    findings.stop(
+        table.file,
+        f"{one} differs from {other} in row {table.lines[first]} only by case, blanks or "
+        "Unicode form",
+        f"write {what} in one way",
+        row=table.lines[row],
+        column=printable(table.columns[column]),
+    )
 
 
 def _spelled(text: str) -> str:

@@ -96,7 +96,7 @@ def labs(make_lab: Callable[[str], Any], tmp_path: Path) -> Path:
     federation = made[0].federation | {
         "backbone": {"name": "efficientnet_lite0"},
         "training": {"rounds": 15, "learning_rate": 5e-3},
-        "privacy": {"min_specimens": 15},
+        "privacy": {"min_specimens": 20},
     }
     (folder / "federation.toml").write_text(tomli_w.dumps(federation))
     return folder
@@ -166,8 +166,8 @@ def test_a_pooled_data_set_and_the_options(
     assert set(result["modes"]) == {"federated", "local"}
     assert [r["round"] for r in result["rounds"]] == [1, 2]
     assert set(result["labs"]) == {"north", "south"}
-    # one fifth of each lab's twelve specimens is held out
-    assert result["modes"]["local"]["strength"]["num_specimens"] == 6
+    # about one fifth of each lab's twelve specimens is held out: two or three
+    assert 4 <= result["modes"]["local"]["strength"]["num_specimens"] <= 6
     used = (tmp_path / "run" / "federation.toml").read_text()
     assert "learning_rate = 0.0003" in used and 'strategy = "median"' in used
 
@@ -183,6 +183,8 @@ def test_a_pooled_data_set_and_the_options(
         ),
         (["--set", "nonsense"], 1, "write KEY=VALUE"),
         (["--folds", "30"], 1, "cannot be split into 30 folds"),
+        (["--out", "file"], 1, "file cannot be written to"),
+        (["--out", "file/run"], 1, "file/run cannot be written to"),
         (["--folds", "1"], 2, "1 is not in the range"),
         (["--bogus"], 2, "No such option"),
     ],
@@ -194,6 +196,7 @@ def test_wrong_use_is_one_sentence(
     status: int,
     message: str,
 ) -> None:
+    (labs.parent / "file").write_text("not a folder")
     done = crossply_here("simulate", labs, *arguments)
     assert done.returncode == status
     assert message in " ".join(done.stderr.split())

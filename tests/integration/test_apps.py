@@ -10,8 +10,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import client.app
 import server.app
-from client.app import bucketed
-from common.messages import HANDSHAKE, HEAD, message_to, query_record
+from common.messages import HANDSHAKE, HEAD, bucketed, message_to, query_record
 from simulation.grid import InProcessGrid
 
 

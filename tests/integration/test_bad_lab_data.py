@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import inspect
 import io
 import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client.findings import Finding, Level
+from client.reading.folder import list_entries
 
 # tests/conftest.py has no name that could be imported; `lab` is its LabFolder
 Lab = Any
@@ -180,6 +184,43 @@ def test_a_median_out_by_powers_of_ten(lab: Lab, factor: float, message: str) ->
         row[2] = f"{float(row[2]) * factor:.9g}"
     lab.write()
     assert place(only(lab.stops(), message)) == ("tests.csv", None, "modulus")
+
+
+@pytest.mark.parametrize("unit", ["GPa", "MPa"])
+def test_mpa_where_gpa_was_meant(lab: Lab, unit: str) -> None:
+    """9 GPa read as 0.009: by a wrong unit in lab.toml, or by a conversion made before."""
+    for row in lab.rows:
+        row[2] = f"{float(row[2]) * 9 / 76 * (0.001 if unit == 'GPa' else 1):.9g}"
+    lab.settings["targets"]["modulus"]["unit"] = unit
+    lab.write()
+    finding = only(lab.stops(), r"the median is 0.009\d* GPa, far below .*0 to 400 GPa")
+    assert place(finding) == ("tests.csv", None, "modulus")
+
+
+@pytest.mark.parametrize("unit", ["dimensionless", "hour"])
+def test_a_range_may_be_wide(lab: Lab, unit: str) -> None:
+    lab.federation["targets"]["life"] = {"unit": unit, "range": [0, 1e9]}
+    lab.settings["targets"]["life"] = {"column": "life", "unit": unit}
+    lab.add_column("life", [f"{54_000 + 50 * i}" for i in range(24)])
+    lab.write()
+    assert place(only(lab.fixes(), "far below")) == ("tests.csv", None, "life")
+
+
+def test_labels_in_headers_are_no_units(lab: Lab) -> None:
+    """T and L mean transverse and longitudinal; to pint they are tesla and litre."""
+    lab.header[1:] = ["strength (T)", "modulus (L)"]
+    lab.write()
+    assert [place(fix) for fix in lab.fixes()] == [
+        ("tests.csv", 1, "strength (T)"),
+        ("tests.csv", 1, "modulus (L)"),
+    ]
+
+
+@pytest.mark.usefixtures("in_bounded_time")
+def test_a_header_that_is_a_tower_of_powers(lab: Lab) -> None:
+    lab.add_column("x (9**9**9**9)", ["1"] * 24)
+    lab.write()
+    assert lab.fixes() == []
 
 
 def test_a_median_that_is_low_is_doubted(lab: Lab) -> None:
@@ -405,6 +446,46 @@ def test_something_else_in_place_of_an_image(lab: Lab, kind: str) -> None:
     else:
         os.mknod(path, 0o600 | 0o140000)
     assert only(lab.stops(), f"is {kind}").file == "images/S02.png"
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, owner: Any, function: str, forbidden: Path) -> None:
+    """Refuse one path as the system does; a test that runs as root cannot take away the right."""
+    allowed = getattr(owner, function)
+
+    def refuse(path: Any, *arguments: Any, **named: Any) -> Any:
+        if os.fspath(path) == os.fspath(forbidden):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return allowed(path, *arguments, **named)
+
+    monkeypatch.setattr(owner, function, refuse)
+
+
+def test_a_folder_that_must_not_be_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lab.images / "old").mkdir()
+    forbid(monkeypatch, os, "scandir", lab.images / "old")
+    finding = only(lab.stops(), r"'images/old/' cannot be read \(Permission denied\)")
+    assert place(finding) == ("lab.toml", None, "data.images")
+
+
+def test_checksums_that_must_not_be_read(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.settings["data"]["checksums"] = "SHA256SUMS"
+    lab.write_toml()
+    (lab.path / "SHA256SUMS").touch()
+    forbid(monkeypatch, Path, "read_bytes", lab.path / "SHA256SUMS")
+    finding = only(lab.stops(), r"cannot be read \(Permission denied\)")
+    assert place(finding) == ("SHA256SUMS", None, "data.checksums")
+
+
+def test_folders_in_folders_do_not_exhaust_the_stack(lab: Lab) -> None:
+    deep = lab.images / "/".join("d" * 300)
+    deep.mkdir(parents=True)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+    try:
+        entries = list_entries(lab.images, lab.path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(entries) == 24
 
 
 @pytest.mark.parametrize(

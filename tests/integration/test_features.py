@@ -54,7 +54,7 @@ def test_other_specimens_do_not_matter(lab: Any, tmp_path: Path) -> None:
 
 def test_batch_size_and_tile_order_do_not_matter(lab: Any, tmp_path: Path) -> None:
     federation = Federation.model_validate(lab.federation)
-    backbone = load_backbone(federation.backbone, tmp_path)
+    backbone = load_backbone(federation.backbone)
     tiles = torch.rand((9, 32, 32), generator=torch.Generator().manual_seed(0))
     whole = backbone.vectors(tiles).numpy()
     single = np.concatenate([backbone.vectors(tile[None]).numpy() for tile in tiles])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, UserConfig
 from flwr.clientapp import ClientApp
 
 from client.app import client_app
@@ -54,7 +54,7 @@ def specimens(name: str, size: int, federation: Federation) -> Specimens:
 
 def make_labs(federation: Federation) -> dict[str, Lab]:
     return {
-        name: split_lab(specimens(name, size, federation), federation, folds=5, fold=0)
+        name: split_lab(specimens(name, size, federation), federation, np.arange(size) % 5 == 0)
         for name, size in SIZES.items()
     }
 
@@ -72,8 +72,8 @@ def run(
 
 
 def test_a_run_learns_and_names_who_took_part() -> None:
-    result = run(agreement(rounds=30))
-    assert [record.server_round for record in result.history] == list(range(1, 31))
+    result = run(agreement(rounds=40))
+    assert [record.server_round for record in result.history] == list(range(1, 41))
     assert all(record.labs == tuple(sorted(SIZES)) for record in result.history)
     assert result.history[-1].train_loss < 0.2 * result.history[0].train_loss
     assert result.excluded == {}
@@ -142,9 +142,8 @@ def test_too_few_held_out_specimens_stay_at_the_lab() -> None:
 def test_another_agreement_is_out_by_name() -> None:
     federation = agreement()
     labs = make_labs(federation)
-    labs["celle"] = split_lab(
-        specimens("celle", 25, federation), agreement(local_epochs=9), folds=5, fold=0
-    )
+    other = agreement(local_epochs=9)
+    labs["celle"] = split_lab(specimens("celle", 25, other), other, np.arange(25) % 5 == 0)
     result = run(federation, labs)
     assert result.labs == ("aachen", "bremen", "dresden")
     assert "holds the agreement" in result.excluded["celle"]
@@ -153,15 +152,15 @@ def test_another_agreement_is_out_by_name() -> None:
 Change = Callable[[Message], None]
 
 
-def hostile(lab: str, change: Change) -> Callable[[ClientApp], ClientApp]:
-    """Return an app whose answers are those of `app`, changed at one lab after training."""
+def hostile(lab: str, change: Change, kind: str = "train") -> Callable[[ClientApp], ClientApp]:
+    """Return a wrapper of an app that changes the replies of one kind at one lab."""
 
     def wrap(honest: ClientApp) -> ClientApp:
         made = ClientApp()
 
         def answer(message: Message, context: Context) -> Message:
             reply = honest(message, context)
-            if context.node_config["lab"] == lab and message.metadata.message_type == "train":
+            if context.node_config["lab"] == lab and message.metadata.message_type == kind:
                 change(reply)
             return reply
 
@@ -295,7 +294,145 @@ def test_a_lab_alone_in_the_standardiser_equals_its_own() -> None:
     federation = agreement(rounds=1)
     labs = {"aachen": make_labs(federation)["aachen"]}
     result = run(federation, labs)
+    training = labs["aachen"].training
     own = Standardiser.fit(
-        labs["aachen"].training.features, labs["aachen"].training.targets, federation.target_shift
+        training.features,
+        training.targets,
+        feature_shift=federation.feature_shift,
+        target_shift=federation.target_shift,
     )
     np.testing.assert_array_equal(result.standardiser.feature_mean, own.feature_mean)
+
+
+def test_a_target_that_most_labs_lack_is_learned_as_if_they_were_not_there() -> None:
+    """Law 2 with missing targets: rows of labs without a target do not hold the others back."""
+    federation = agreement(rounds=60)
+    labs = make_labs(federation)
+    for name in ("aachen", "bremen", "celle"):
+        for part in (labs[name].training, labs[name].held_out):
+            part.targets[:, 1] = np.nan
+    result = run(federation, labs)
+    everyone = run(federation)
+    few, all_ = (made.evaluation["dresden"].metrics(1)["mae"] for made in (result, everyone))
+    assert few < 2.0 * all_
+
+
+def test_a_target_measured_too_rarely_stays_at_the_lab() -> None:
+    federation = agreement(rounds=2)
+    labs = make_labs(federation)
+    measured = labs["celle"].training.targets[3, 1]
+    for part in (labs["celle"].training, labs["celle"].held_out):
+        part.targets[:, 1] = np.nan
+    labs["celle"].training.targets[3, 1] = measured
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    sent: list[np.ndarray] = []
+
+    class Listening(InProcessGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+            replies = super().send_and_receive(messages, timeout=timeout)
+            for reply in replies:
+                if reply.has_content() and "target-moments" in reply.content:
+                    sent.append(reply.content.array_records["target-moments"]["count"].numpy())
+                    sent.append(reply.content.array_records["target-moments"]["total"].numpy())
+            return replies
+
+    grid = Listening(app, {"celle": {"lab": "celle"}, "dresden": {"lab": "dresden"}})
+    result = run_federation(grid, federation)
+    counts, totals = sent[0], sent[1]
+    assert (counts[1], totals[1]) == (0.0, 0.0)
+    assert result.evaluation["celle"].count[1] == 0
+    assert counts[0] == len(labs["celle"].training)
+
+
+def other_order(reply: Message) -> None:
+    arrays = reply.content.array_records["arrays"]
+    reply.content["arrays"] = ArrayRecord({name: arrays[name] for name in reversed(list(arrays))})
+
+
+def more_arrays(reply: Message) -> None:
+    reply.content["extra"] = ArrayRecord({"0.weight": Array(np.zeros(1, np.float32))})
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "krum", "median"])
+@pytest.mark.parametrize("change", [other_order, more_arrays])
+def test_law_6_what_a_lab_adds_or_shuffles_reaches_no_strategy(
+    strategy: str, change: Change
+) -> None:
+    plain = run(agreement(strategy=strategy))
+    changed = run(agreement(strategy=strategy), app=hostile("celle", change))
+    assert changed.excluded == {}
+    assert all((plain.head[name] == changed.head[name]).all() for name in plain.head)
+
+
+def array_of(record: str, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Change:
+    def apply(reply: Message) -> None:
+        arrays = reply.content.array_records[record]
+        arrays[name] = Array(change(arrays[name].numpy()))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("query.statistics", metric("num-examples", 10**12), "in the handshake"),
+        ("query.statistics", array_of("target-moments", "count", lambda a: a - 99), "whole number"),
+        ("query.statistics", array_of("target-moments", "squares", lambda a: -a), "sum of squares"),
+        ("query.statistics", array_of("target-moments", "total", lambda a: a + 1e9), "sum"),
+        ("query.statistics", array_of("feature-moments", "count", lambda a: a * 2), "counts"),
+        (
+            "query.statistics",
+            array_of("feature-moments", "squares", lambda a: a + 1e300),
+            "beyond any",
+        ),
+        ("train", metric("train-loss", -5.0), "cannot be"),
+        ("train", metric("train-loss", 1.7e308), "cannot be"),
+        ("evaluate", array_of("error-sums", "count", lambda a: a * 0 - 1e12), "whole number"),
+        ("evaluate", array_of("error-sums", "absolute", lambda a: -a), "negative"),
+        ("evaluate", array_of("error-sums", "squared", lambda a: a * np.nan), "NaN"),
+    ],
+)
+def test_law_6_holds_in_every_phase(kind: str, change: Change, reason: str) -> None:
+    result = run(agreement(), app=hostile("celle", change, kind))
+    assert reason in result.excluded["celle"]
+    assert "celle" not in result.evaluation
+    assert result.labs == ("aachen", "bremen", "dresden")
+    assert np.isfinite(result.head["0.weight"]).all()
+
+
+def test_two_labs_of_one_name() -> None:
+    federation = agreement(quorum=0.5)
+    labs = make_labs(federation)
+    labs["celle"] = labs["bremen"]
+    result = run(federation, labs)
+    assert "bremen" in result.labs
+    assert list(result.excluded.values()) == ["another lab of the same name is in already"]
+    assert list(result.excluded) == ["bremen on node 4"]
+
+
+def test_labs_that_vanish_end_the_run_in_bounded_time() -> None:
+    federation = agreement(round_deadline="1 s")
+    labs = make_labs(federation)
+
+    class Vanishing(InProcessGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+            replies = super().send_and_receive(messages, timeout=timeout)
+            gone = any(reply.metadata.message_type == "train" for reply in replies)
+            return [] if gone else replies
+
+        def get_node_ids(self) -> list[int]:
+            return []
+
+    class Late(Vanishing):
+        asked = 0
+
+        def get_node_ids(self) -> list[int]:
+            self.asked += 1
+            return InProcessGrid.get_node_ids(self) if self.asked == 1 else []
+
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    configs: dict[str, UserConfig] = {name: {"lab": name} for name in labs}
+    with pytest.raises(QuorumError, match=r"round 1: 0 of 4 .* aachen \(no reply in time\)"):
+        run_federation(Late(app, configs), federation)
+    with pytest.raises(QuorumError, match="no lab has come"):
+        run_federation(Vanishing(app, configs), federation)

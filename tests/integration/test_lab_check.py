@@ -80,6 +80,15 @@ def test_where_the_federation_file_is_looked_for(lab: Lab) -> None:
         run(str(lab.path))
 
 
+@pytest.mark.usefixtures("in_bounded_time")
+@pytest.mark.parametrize("name", ["federation.toml", "lab.toml"])
+def test_a_named_pipe_in_place_of_a_toml_file(lab: Lab, name: str) -> None:
+    (lab.path / name).rename(lab.path.parent / name)
+    os.mkfifo(lab.path / name)
+    with pytest.raises(ConfigurationError, match=f"{name}: not a regular file"):
+        run(str(lab.path))
+
+
 def test_help_does_not_import_what_is_slow() -> None:
     code = (
         "import sys, client.cli; slow = {'cv2', 'numpy', 'pint', 'torch', 'pydantic', 'PIL'};"

@@ -20,11 +20,11 @@ from common.federation import Backbone
 def saved(path: Path, state: object) -> Backbone:
     torch.save(state, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Backbone(name="resnet18", weights=path.name, sha256=digest)
+    return Backbone(name="resnet18", weights=str(path), sha256=digest)
 
 
 def test_the_packaged_weights_give_the_vectors_of_a_known_network(tmp_path: Path) -> None:
-    backbone = load_backbone(Backbone(name="efficientnet_lite0"), tmp_path)
+    backbone = load_backbone(Backbone(name="efficientnet_lite0"))
     ramp = torch.linspace(0, 1, 96 * 96).reshape(1, 96, 96)
     vector = backbone.vectors(ramp)[0].double()
     # timm's tf_efficientnet_lite0 with the same weights copied key by key gives these
@@ -63,7 +63,7 @@ def test_same_padding_puts_the_odd_pixel_after() -> None:
 def test_a_local_file_is_used_when_its_sha256_agrees(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = resnet18(weights=None)
-    backbone = load_backbone(saved(tmp_path / "resnet.pth", network.state_dict()), tmp_path)
+    backbone = load_backbone(saved(tmp_path / "resnet.pth", network.state_dict()))
     network.fc = torch.nn.Identity()
     tiles = torch.rand(2, 64, 64)
     grey = normalise_torchvision(tiles[:, None].expand(-1, 3, -1, -1))
@@ -77,14 +77,14 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "altered.pth").open("ab") as file:
         file.write(b"x")
     with pytest.raises(WeightsError, match=r"altered\.pth: SHA-256 is .*, the federation file"):
-        load_backbone(chosen, tmp_path)
+        load_backbone(chosen)
 
 
 def test_weights_of_another_network_are_refused_by_key(tmp_path: Path) -> None:
     state = resnet18(weights=None).state_dict()
     del state["layer1.0.conv1.weight"]
     with pytest.raises(WeightsError, match=r"do not fit resnet18: layer1\.0\.conv1\.weight"):
-        load_backbone(saved(tmp_path / "short.pth", state), tmp_path)
+        load_backbone(saved(tmp_path / "short.pth", state))
 
 
 class _Dangerous:
@@ -95,13 +95,13 @@ class _Dangerous:
 @pytest.mark.parametrize("content", [_Dangerous(), [1, 2, 3], {"a": 1}])
 def test_nothing_but_tensors_is_unpacked(tmp_path: Path, content: object) -> None:
     with pytest.raises(WeightsError, match="not a"):
-        load_backbone(saved(tmp_path / "bad.pth", content), tmp_path)
+        load_backbone(saved(tmp_path / "bad.pth", content))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     chosen = Backbone(name="resnet50", weights="gone.pth", sha256="0" * 64)
     with pytest.raises(WeightsError, match=r"gone\.pth: weights cannot be read"):
-        load_backbone(chosen, tmp_path)
+        load_backbone(chosen)
 
 
 def test_each_backbone_has_its_own_normalisation() -> None:

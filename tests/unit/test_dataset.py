@@ -137,6 +137,48 @@ def test_specimens_without_any_target_do_not_count(lab: Lab) -> None:
         load(lab)
 
 
+def test_specimens_without_any_target_are_left_out(lab: Lab) -> None:
+    lab.settings["partition"] = {"column": "site"}
+    lab.federation["privacy"]["min_specimens"] = 11
+    lab.add_column("site", ["A", "B"] * 12)
+    lab.rows[0][1:3] = lab.rows[5][1:3] = ["", ""]
+    lab.rows[7][1] = ""
+    lab.write()
+    (fix,) = lab.fixes()
+    assert fix.found == "2 specimen(s) without a value of any target are left out"
+    dataset, _ = lab.check()
+    specimens = tuple(f"S{i:02}" for i in range(1, 25) if i not in (1, 6))
+    assert dataset.specimens == specimens
+    assert [group[0].name for group in dataset.micrographs] == [f"{s}.png" for s in specimens]
+    assert dataset.targets.shape == (22, 2) and np.isfinite(dataset.targets).any(axis=1).all()
+    assert dataset.covariates.shape == (22, 0)
+    assert dataset.groups.tolist() == list(range(22))
+    assert dataset.partition == ("B", "A", "B", "A", *("A", "B") * 9)
+
+
+@pytest.mark.parametrize("is_pooled", [True, False])
+def test_a_lab_without_any_target_is_refused(lab: Lab, is_pooled: bool) -> None:
+    lab.federation["privacy"]["min_specimens"] = 2
+    if is_pooled:
+        lab.settings["partition"] = {"column": "site"}
+    lab.add_column("site", ["lab" if is_pooled else ""] * 12 + ["B"] * 12)
+    for row in lab.rows[: 12 if is_pooled else 24]:
+        row[1:3] = ["", ""]
+    with pytest.raises(LabDataError, match=r"'lab' has 0 specimen\(s\) with a target"):
+        load(lab)
+
+
+@pytest.mark.parametrize("other", ["lab a", "LabA", "\uff2cab A"])
+def test_virtual_labs_that_look_alike_are_refused(lab: Lab, other: str) -> None:
+    lab.settings["partition"] = {"column": "site"}
+    lab.federation["privacy"]["min_specimens"] = 2
+    lab.add_column("site", ["Lab A", "Lab B", other, "Lab A", "Lab B", other] * 4)
+    lab.write()
+    (stop,) = lab.stops()
+    assert (stop.row, stop.column) == (4, "site")
+    assert "'Lab A' in row 2 only by case, blanks or Unicode form" in stop.found
+
+
 def test_a_refusal_lists_the_first_reasons(lab: Lab) -> None:
     for row in lab.rows:
         row[1] = "x"
@@ -176,6 +218,7 @@ def test_a_wrong_lab_file_is_a_configuration_error(lab: Lab) -> None:
         ("image", "*.png", "there is no such column"),
         ("image", "{id*.png", "a brace without its partner"),
         ("image", "{ID}.png", "there is no such column"),
+        ("image", "{id}[z-a].png", "z-a in image runs backwards; write a-z in lab.toml"),
         ("specimen", "ID", "there is no such column"),
         ("split_group", "batch", "there is no such column"),
         ("um_per_px", "scale", "there is no such column"),
@@ -199,6 +242,12 @@ NAMES = ["S1.png", "S10.png", "S1_b.png", "S1a.png", "S2/1.png", "S2/2.png", "x-
         ("{id}?.png", "S1", ["S1a.png"]),
         ("{id}[0-9].png", "S1", ["S10.png"]),
         ("{id}[!0-9].png", "S1", ["S1a.png"]),
+        ("{id}**.png", "S1", ["S1.png", "S1_b.png", "S1a.png"]),
+        ("{id}[[a].png", "S1", ["S1a.png"]),
+        ("{id}[^a&&||~~\\\\].png", "S1", ["S1a.png"]),
+        ("{id}[---a].png", "S1", ["S1a.png"]),
+        ("{id}[!]*", "S1", []),
+        ("{id}[!a]*.png", "S2", []),
         ("{id}/*.png", "S2", ["S2/1.png", "S2/2.png"]),
         ("*{id}.png", "S1", ["S1.png", "x-S1.png"]),
         ("*{id}*", "1", ["S1.png", "S1_b.png", "S1a.png", "a[1].png", "x-S1.png"]),

@@ -69,7 +69,9 @@ def test_the_fingerprint_follows_meaning_not_layout(tmp_path: Path) -> None:
         ("backbone.name", "vgg", "found 'vgg'"),
         ("backbone.weights", "local.pth", "needs sha256"),
         ("training.round_deadline", "10", "is not a duration"),
-        ("training.round_deadline", "-1 min", "longer than zero"),
+        ("training.round_deadline", "-1 min", "is not a duration"),
+        ("training.round_deadline", "0 s", "longer than zero"),
+        ("training.round_deadline", "90 days", "at most 30 days"),
         ("training.strategy", "best", "found 'best'"),
         (
             "training.proximal_mu",

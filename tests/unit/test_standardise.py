@@ -6,6 +6,11 @@ from hypothesis import strategies as st
 from common.standardise import CLIP, Moments, Standardiser
 
 
+def fit(features: np.ndarray, targets: np.ndarray) -> Standardiser:
+    zeros = np.zeros(features.shape[1])
+    return Standardiser.fit(features, targets, feature_shift=zeros, target_shift=np.zeros(1))
+
+
 def test_merged_moments_are_those_of_three_weights_and_two_labs() -> None:
     shift = np.array([100.0])
     lab_a = Moments.of(np.array([[101.0], [103.0]]), shift)
@@ -36,7 +41,10 @@ def test_law_1_federated_standardiser_is_the_pooled_one(
     of_features = [Moments.of(table, zeros) for table in features]
     of_targets = [Moments.of(table, shift) for table in targets]
     federated = Standardiser.from_moments(
-        sum(of_features[1:], start=of_features[0]), sum(of_targets[1:], start=of_targets[0]), shift
+        sum(of_features[1:], start=of_features[0]),
+        sum(of_targets[1:], start=of_targets[0]),
+        feature_shift=zeros,
+        target_shift=shift,
     )
 
     pooled_x = np.concatenate(features).astype(np.float64)
@@ -54,17 +62,25 @@ def test_law_1_federated_standardiser_is_the_pooled_one(
 def test_a_column_that_does_not_vary_becomes_zero_not_noise() -> None:
     features = np.full((4, 2), 0.1, dtype=np.float32)
     features[:, 1] = [0.0, 1.0, 2.0, 3.0]
-    standardiser = Standardiser.fit(features, np.zeros((4, 1)), np.zeros(1))
+    standardiser = fit(features, np.zeros((4, 1)))
     assert np.abs(standardiser.features(features)[:, 0]).max() < 1e-6
 
 
 def test_features_are_clipped() -> None:
     features = np.array([[0.0], [1e-3]] * 5, dtype=np.float32)
-    standardiser = Standardiser.fit(features, np.zeros((10, 1)), np.zeros(1))
+    standardiser = fit(features, np.zeros((10, 1)))
     assert standardiser.features(np.array([[1.0], [-1.0]])).ravel().tolist() == [CLIP, -CLIP]
 
 
 def test_predictions_come_back_in_units() -> None:
     targets = np.array([[40.0], [60.0], [80.0]])
-    standardiser = Standardiser.fit(np.ones((3, 1)), targets, np.array([0.0]))
+    standardiser = fit(np.ones((3, 1)), targets)
     np.testing.assert_allclose(standardiser.in_units(standardiser.targets(targets)), targets)
+
+
+def test_a_covariate_far_from_zero_does_not_cancel() -> None:
+    kelvin = 453.15 + np.random.default_rng(0).normal(0, 0.01, (60, 1))
+    shift = np.array([450.0])
+    parts = [Moments.of(part, shift) for part in np.split(kelvin, 3)]
+    _, deviation = sum(parts[1:], start=parts[0]).mean_and_deviation(shift)
+    assert deviation[0] == pytest.approx(kelvin.std(), rel=1e-9)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from common.errors import UnitError
-from common.units import convert, same_unit
+from common.units import check_unit, convert, same_unit, seconds
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,20 @@ def test_spellings() -> None:
     assert same_unit("MPa", "megapascal") and same_unit("um", "µm")
     assert not same_unit("MPa", "um")
     assert not same_unit("MPa", "no such thing")
+
+
+@pytest.mark.parametrize("unit", ["9**9**9", "x**9**9**9", "m" * 5000, "1e999", "m^99999", "$", ""])
+def test_what_would_compute_for_hours_is_no_unit(unit: str) -> None:
+    with pytest.raises(UnitError, match="unknown unit"):
+        check_unit(unit)
+
+
+@pytest.mark.parametrize("duration", ["10", "9**9**9 s", "-3 min", "1e400 s", "ten minutes", "s"])
+def test_what_is_no_duration(duration: str) -> None:
+    with pytest.raises(UnitError, match="is not a duration"):
+        seconds(duration)
+
+
+@pytest.mark.parametrize("unit", ["MPa*m^0.5", "W/(m K)", "kg/m**3", "µm", "J/m²", "1/s", "%"])
+def test_units_that_people_write(unit: str) -> None:
+    assert check_unit(unit) == unit

@@ -1,0 +1,161 @@
+"""What one simulation does with labs, folds and names, on arrays small enough to follow."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from client.dataset import Dataset, Micrograph
+from client.specimens import Specimens
+from common.errors import DivergedError
+from common.federation import Federation
+from simulation.cli import MODE_NAMES
+from simulation.consortium import Consortium, groups_across
+from simulation.experiment import Outcome, folds_of_labs, run_experiment
+from simulation.modes import MODES
+from simulation.parity import TITLES, parity_png
+from simulation.report import MODE_LABELS, predictions_csv, print_summary, result_record, write_run
+from simulation.verdict import gains
+
+
+def agreement(**training: Any) -> Federation:
+    return Federation.model_validate(
+        {
+            "name": "test",
+            "targets": {"strength": {"unit": "MPa", "range": [0, 200]}},
+            "imaging": {"scale": "fit"},
+            "backbone": {"name": "resnet18"},
+            "head": {"hidden": [4]},
+            "training": {"rounds": 4, "learning_rate": 0.01} | training,
+            "privacy": {"min_specimens": 3},
+        }
+    )
+
+
+def lab(name: str, size: int = 15, groups: np.ndarray | None = None) -> Specimens:
+    generator = np.random.default_rng(len(name) + size)
+    features = generator.gamma(2.0, 0.2, (size, 512)).astype(np.float32)
+    return Specimens(
+        lab=name,
+        ids=tuple(f"{name}{index}" for index in range(size)),
+        features=features,
+        targets=80 + 10 * features[:, :3].sum(axis=1, keepdims=True).astype(np.float64),
+        groups=np.arange(size) if groups is None else groups,
+    )
+
+
+def experiment(*labs: Specimens, **training: Any) -> Outcome:
+    consortium = Consortium(federation=agreement(**training), labs=labs)
+    return run_experiment(consortium, modes=("federated", "local"), folds=3)
+
+
+def test_material_that_labs_share_is_held_out_at_both_at_once() -> None:
+    batches = np.repeat(np.arange(8), 3)
+    one, two = lab("a", 24, batches), lab("b", 24, batches[::-1])
+    consortium = Consortium(federation=agreement(), labs=(one, two))
+    folds = folds_of_labs(consortium, 4)
+    for batch in range(8):
+        seen = {int(fold) for part, fold in zip((one, two), folds, strict=True)
+                for fold in fold[part.groups == batch]}  # fmt: skip
+        assert len(seen) == 1
+    assert all(set(fold.tolist()) == {0, 1, 2, 3} for fold in folds)
+
+
+def dataset(name: str, hashes: list[str], groups: list[int]) -> Dataset:
+    images = tuple(
+        (Micrograph(path=Path(name), name=name, sha256=digest, um_per_px=None),)
+        for digest in hashes
+    )
+    return Dataset(
+        name=name,
+        folder=Path(name),
+        settings=None,  # type: ignore[arg-type]
+        specimens=tuple(hashes),
+        micrographs=images,
+        targets=np.zeros((len(hashes), 1)),
+        covariates=np.zeros((len(hashes), 0)),
+        groups=np.array(groups),
+        partition=None,
+    )
+
+
+def test_groups_of_two_folders_are_apart_unless_they_share_an_image() -> None:
+    first = dataset("a", ["p", "q", "r"], [0, 1, 1])
+    second = dataset("b", ["s", "q", "t"], [0, 1, 1])
+    one, two = groups_across([first, second])
+    assert one.tolist() == [0, 1, 1]
+    assert two.tolist() == [2, 1, 1]
+
+
+def test_the_largest_group_is_not_always_held_out_first() -> None:
+    groups = np.concatenate([np.zeros(50, int), np.repeat(np.arange(1, 6), 10)])
+    held_out = set()
+    for seed in range(12):
+        consortium = Consortium(federation=agreement(seed=seed), labs=(lab("a", 100, groups),))
+        held_out.add(int((folds_of_labs(consortium, 5)[0] == 0).sum()))
+    assert min(held_out) < 50
+
+
+def test_predictions_are_of_specimens_that_were_held_out() -> None:
+    outcome = experiment(lab("a"), lab("b"))
+    assert all((fold >= 0).all() for fold in outcome.fold)
+    assert all(np.isfinite(values).all() for values in outcome.predicted["federated"])
+    assert [fold for fold, _ in outcome.rounds] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize(
+    "name", ["south[/x]", "[bold]north", "b$\\frac{$", "_hidden", "=cmd()", 'α,β"γ', "a\tb"]
+)
+def test_a_lab_may_be_named_anything(name: str, tmp_path: Path) -> None:
+    outcome = experiment(lab(name), lab("plain"))
+    printed = io.StringIO()
+    print_summary(outcome, Console(file=printed, width=120))
+    assert name.expandtabs(8).split()[0] in printed.getvalue()
+    assert parity_png(outcome).startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO(predictions_csv(outcome))))
+    assert not any(row["lab"].startswith(("=", "+", "-", "@")) for row in rows)
+    write_run(outcome, result_record(outcome, {}), tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_training_that_diverges_says_so() -> None:
+    with pytest.raises(DivergedError, match="choose a smaller training"):
+        consortium = Consortium(
+            federation=agreement(learning_rate=1e30, optimizer="sgd"), labs=(lab("a"), lab("b"))
+        )
+        run_experiment(consortium, modes=("local",))
+
+
+def test_few_specimens_give_no_verdict() -> None:
+    outcome = experiment(lab("a", 4), lab("b", 40))
+    assert {gain.lab: gain.verdict for gain in gains(outcome)}["a"] == "unclear"
+
+
+def test_specimens_of_one_batch_count_once_in_a_verdict() -> None:
+    batches = np.repeat(np.arange(6), 4)
+    outcome = experiment(lab("a", 24, batches), lab("b", 24))
+    by_lab = {gain.lab: gain for gain in gains(outcome)}
+    assert (by_lab["a"].num_groups, by_lab["b"].num_groups) == (6, 24)
+
+
+def test_a_verdict_by_hand() -> None:
+    outcome = experiment(lab("a", 6), lab("b", 6))
+    for index in range(2):
+        truth = outcome.consortium.labs[index].targets
+        outcome.predicted["federated"][index][:] = truth + 1.0
+        outcome.predicted["local"][index][:] = truth + np.array([[2.0], [4.0]] * 3)
+    gain = gains(outcome)[0]
+    # differences 1, 3, 1, 3, 1, 3: mean 2, deviation sqrt(6/5), standard error sqrt(1/5)
+    assert gain.mean == pytest.approx(2.0)
+    assert gain.standard_error == pytest.approx(np.sqrt(0.2))
+    assert gain.share == pytest.approx(2 / 3)
+    assert gain.verdict == "pays"
+
+
+def test_the_lists_of_modes_agree() -> None:
+    assert tuple(MODES) == MODE_NAMES == tuple(MODE_LABELS)
+    assert set(TITLES) == set(MODES)
