@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -30,6 +31,9 @@ def options(
 
 def main() -> None:
     """Run the command; an error is one sentence on standard error and exit status 1."""
+    # Flower reports its use and asks for updates unless told not to
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     try:
         app()
     except CrossplyError as error:

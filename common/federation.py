@@ -1,7 +1,8 @@
 """The federation file: what all labs agree on, checked once when it is read.
 
 Every lab and the coordinator hold the same copy. Its fingerprint, the SHA-256 of its canonical
-JSON, stands in every request, and a lab refuses a request under another fingerprint.
+JSON, stands in every request, and a lab refuses a request under another fingerprint. One file for
+one agreement, read from top to bottom.
 """
 
 from __future__ import annotations

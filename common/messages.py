@@ -1,7 +1,8 @@
 """What travels: typed requests and replies, and Flower records made of them.
 
 All keys on the wire stand here and nowhere else. Each request carries the fingerprint of the
-federation file. Reading a record checks its keys, types and shapes, and raises one error.
+federation file. Reading a record checks its keys, types and shapes, and raises one error. One
+file, however long: all that can leave a lab is to be read in one place.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from client.lab import HELD_OUT_FOLDS, split_lab
 from client.splits import fold_of_each
 from common.metrics import ErrorSums
 from common.threads import one_thread
-from server.rounds import RoundRecord
+from server.state import RoundRecord
 from simulation.consortium import Consortium
 from simulation.modes import MODES, federated
 

@@ -19,7 +19,8 @@ from common.federation import Federation
 from common.head import federation_shapes, initial_head
 from common.seeds import seed_for
 from common.standardise import Standardiser
-from server.rounds import RoundRecord, RunResult, run_federation
+from server.rounds import run_federation
+from server.state import RoundRecord, RunResult
 from simulation.grid import InProcessGrid
 
 Predictions = list[np.ndarray]

