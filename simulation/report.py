@@ -38,11 +38,11 @@ RECORDED_VERSIONS = (
 )
 
 MODE_LABELS = {
-    "federated": "federated: only head weights shared",
-    "centralized": "centralised: all data pooled",
+    "federated": "federated: weights shared",
+    "centralized": "centralised: data pooled",
     "local": "local: each lab alone",
-    "ridge": "ridge on pooled features",
-    "random_forest": "random forest on pooled features",
+    "ridge": "ridge, data pooled",
+    "random_forest": "random forest, data pooled",
 }
 
 
