@@ -1,6 +1,7 @@
 import copy
 import hashlib
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -104,3 +105,31 @@ def test_each_backbone_has_its_own_normalisation() -> None:
     assert normalise_lite(grey)[0, 0, 0].tolist() == pytest.approx([-127 / 128, 0.0, 1.0])
     white = normalise_torchvision(grey)[0, :, 0, 2]
     assert white.tolist() == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-4)
+
+
+def test_imagenet_weights_come_through_torchvisions_own_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the place and name where torchvision keeps what it has fetched; weights drawn here stand in
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    torch.manual_seed(1)
+    torch.save(resnet18(weights=None).state_dict(), checkpoints / "resnet18-f37072fd.pth")
+    load_backbone.cache_clear()
+    vectors = load_backbone(Backbone(name="resnet18")).vectors(torch.rand(1, 64, 64))
+    load_backbone.cache_clear()
+    assert vectors.shape == (1, 512)
+
+
+def test_without_a_network_the_way_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refused)
+    load_backbone.cache_clear()
+    with pytest.raises(WeightsError, match=r"resnet50-.*pth .* or use efficientnet_lite0"):
+        load_backbone(Backbone(name="resnet50"))
