@@ -92,8 +92,10 @@ def _doubt_the_unit(quantity: Quantity, values: np.ndarray, file: str, findings:
     if share <= TOO_HIGH and not is_low:
         return False
     # a range may be wide, as that of fatigue lives is: low values alone prove nothing
+    # strength, modulus and hardness do not span three decades below a federation's limit
+    too_low = LOW if "MPa" in _sizes(quantity.to_unit) else TOO_LOW
     is_certain = share > TOO_HIGH or (
-        share < TOO_LOW and _is_a_mix_up_of_units(quantity, median, upper)
+        share < too_low and _is_a_mix_up_of_units(quantity, median, upper)
     )
     action = f"check unit under [{quantity.section}] in {FILE_NAME}"
     if suited := _suited_unit(quantity, median, upper):
@@ -113,14 +115,24 @@ def _doubt_the_unit(quantity: Quantity, values: np.ndarray, file: str, findings:
 
 
 def _suited_unit(quantity: Quantity, median: float, upper: float) -> str | None:
-    """Return the unit that would bring the median closest below the upper limit."""
+    """Return the unit that the column is most likely in, or None if no usual one explains it.
+
+    Mistakes by a power of a thousand, such as MPa for GPa, come before all others; then what
+    brings the median closest below the upper limit.
+    """
     written = abs(float(convert(np.array([median]), quantity.to_unit, quantity.unit)[0]))
-    suited = {
-        written * size: unit
+    declared = float(convert(np.ones(1), quantity.unit, quantity.to_unit)[0])
+    suited = [
+        (not _is_power_of_1000(size / declared), -written * size, unit)
         for unit, size in _sizes(quantity.to_unit).items()
         if LOW * upper < written * size <= upper
-    }
-    return suited[max(suited)] if suited else None
+    ]
+    return min(suited)[-1] if suited else None
+
+
+def _is_power_of_1000(ratio: float) -> bool:
+    thousands = np.log10(ratio) / 3
+    return bool(np.isclose(thousands, np.round(thousands)))
 
 
 def _is_a_mix_up_of_units(quantity: Quantity, median: float, upper: float) -> bool:

@@ -223,11 +223,11 @@ def test_a_header_that_is_a_tower_of_powers(lab: Lab) -> None:
     assert lab.fixes() == []
 
 
-def test_a_median_that_is_low_is_doubted(lab: Lab) -> None:
+def test_gpa_where_mpa_was_meant_stops(lab: Lab) -> None:
     for row in lab.rows:
         row[1] = f"{float(row[1]) / 1000:.6f}"
     lab.write()
-    finding = only(lab.fixes(), r'is the column in GPa\? Then write unit = "GPa"')
+    finding = only(lab.stops(), r'is the column in GPa\? Then write unit = "GPa"')
     assert place(finding) == ("tests.csv", None, "strength")
 
 

@@ -344,3 +344,19 @@ def test_steel_with_two_magnifications_of_a_specimen(
     assert [len(group) for group in dataset.micrographs] == [2] * 9 + [1]
     assert dataset.targets[0].tolist() == [201.25]
     assert len(set(dataset.groups.tolist())) == 4
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "hint"), [("GPa", 1e3, "MPa"), ("MPa", 1e-3, "GPa"), ("ksi", 1e3, "psi")]
+)
+def test_a_factor_of_a_thousand_is_the_first_guess(
+    lab: Any, unit: str, factor: float, hint: str
+) -> None:
+    in_unit = {"GPa": 1.0, "MPa": 1e3, "ksi": 145.0377377}[unit]
+    lab.federation["targets"]["modulus"]["range"] = [0, 50]
+    for row in lab.rows:
+        row[2] = f"{float(row[2]) / 10 * in_unit * factor:.6g}"
+    lab.settings["targets"]["modulus"]["unit"] = unit
+    lab.write()
+    (stop,) = lab.stops()
+    assert f'Then write unit = "{hint}"' in stop.action
