@@ -121,7 +121,7 @@ LITE0_PAIRS = (
 def fold_norms(network: EfficientNetLite0) -> EfficientNetLite0:
     """Fold each batch norm into the convolution before it: the same function, in fewer passes.
 
-    Half as fast again at four tiles of 160 px on a CPU; results differ by float rounding.
+    Results differ by float rounding.
     """
     for module in list(network.modules()):
         for conv, norm in LITE0_PAIRS:

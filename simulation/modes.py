@@ -89,8 +89,8 @@ def ridge(labs: Sequence[Lab]) -> Predictions:
 def random_forest(labs: Sequence[Lab]) -> Predictions:
     """Fit a random forest on pooled features: the baseline of the essay.
 
-    A tenth of the features are tried at each split: as good here as the third that Breiman (2001)
-    advises for regression, in a third of the time.
+    A tenth of the features are tried at each split, fewer than the third that Breiman (2001)
+    advises for regression, of features that repeat each other much.
     """
     from sklearn.ensemble import RandomForestRegressor
 
