@@ -1,7 +1,7 @@
 """One step of the optimizer, through torch's functional form.
 
-The classes of ``torch.optim`` import the compiler (two seconds) when the first one is made, and
-a lab makes one each round; the functions are the same arithmetic, bit for bit.
+The classes of ``torch.optim`` import torch's compiler when the first one is made, seconds for
+nothing; the functions are the same arithmetic, bit for bit.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from client.app import ERROR_NUMBER
 from common.errors import INTERNAL
 
 log = logging.getLogger(__name__)
 
 SERVER_NODE = 1
 FIRST_LAB_NODE = 2
-CLIENT_APP_RAISED = 2
 
 
 class InProcessGrid(Grid):
@@ -99,7 +99,7 @@ class InProcessGrid(Grid):
         except Exception:
             # what a lab's code raises must not end the other labs' run, here as in deployment
             log.exception("node %d failed", message.metadata.dst_node_id)
-            reply = Message(Error(CLIENT_APP_RAISED, INTERNAL), reply_to=received)
+            reply = Message(Error(ERROR_NUMBER, INTERNAL), reply_to=received)
         self._replies[message_id] = over_the_wire(reply)
         return message_id
 

@@ -41,9 +41,13 @@ def federated(
     grid = InProcessGrid(app, {name: {"lab": name} for name in by_name})
     result = run_federation(grid, labs[0].federation, on_round)
     on_result(result)
-    return [
+    nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)
+    predictions = [
         predict_in_units(result.head, result.standardiser, lab.held_out.features) for lab in labs
     ]
+    for predicted in predictions:
+        predicted[:, nobody_shares] = np.nan
+    return predictions
 
 
 def centralized(labs: Sequence[Lab]) -> Predictions:
@@ -62,9 +66,7 @@ def local(labs: Sequence[Lab]) -> Predictions:
     for lab in labs:
         training = lab.training
         predict = _train_alone(lab.federation, training.features, training.targets, lab.name)
-        predicted = predict(lab.held_out.features)
-        predicted[:, ~np.isfinite(training.targets).any(axis=0)] = np.nan
-        predictions.append(predicted)
+        predictions.append(predict(lab.held_out.features))
     return predictions
 
 
@@ -139,7 +141,14 @@ def _train_alone(
         standardiser.targets(targets),
         plan,
     )
-    return lambda held_out: predict_in_units(head, standardiser, held_out)
+    unseen = ~np.isfinite(targets).any(axis=0)
+
+    def predict(held_out: np.ndarray) -> np.ndarray:
+        predicted = predict_in_units(head, standardiser, held_out)
+        predicted[:, unseen] = np.nan
+        return predicted
+
+    return predict
 
 
 def _fit_each_target(labs: Sequence[Lab], model: Callable[[int, int, int], Any]) -> Predictions:

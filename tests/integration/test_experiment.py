@@ -159,3 +159,13 @@ def test_a_verdict_by_hand() -> None:
 def test_the_lists_of_modes_agree() -> None:
     assert tuple(MODES) == MODE_NAMES == tuple(MODE_LABELS)
     assert set(TITLES) == set(MODES)
+
+
+def test_a_target_that_nobody_may_share_is_predicted_by_nobody_together() -> None:
+    labs = [lab("a"), lab("b", groups=np.arange(100, 115))]
+    for part in labs:
+        part.targets[2:] = np.nan
+    consortium = Consortium(federation=agreement(), labs=tuple(labs))
+    outcome = run_experiment(consortium, modes=("federated", "centralized"), folds=3)
+    assert outcome.metrics("federated")["strength"]["num_specimens"] == 0
+    assert outcome.metrics("centralized")["strength"]["num_specimens"] > 0
