@@ -20,7 +20,7 @@ from common.seeds import seed_for
 from common.standardise import Standardiser
 from server.rounds import run_federation
 from server.state import RunResult
-from simulation.grid import InProcessGrid
+from simulation.grid import InProcessGrid, over_the_wire
 
 SIZES = {"aachen": 30, "bremen": 20, "celle": 25, "dresden": 40}
 
@@ -278,20 +278,32 @@ def test_an_error_of_the_data_leaves_a_lab_as_a_code() -> None:
 def test_nothing_private_is_in_any_message() -> None:
     federation = agreement(rounds=2)
     labs = make_labs(federation)
-    sent: list[str] = []
+    sent: list[Message] = []
 
     class Listening(InProcessGrid):
         def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
             replies = super().send_and_receive(messages, timeout=timeout)
-            sent.extend(repr(reply) for reply in replies)
+            sent.extend(over_the_wire(reply) for reply in replies)
             return replies
 
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
     run_federation(Listening(app, {name: {"lab": name} for name in labs}), federation)
-    everything = "".join(sent)
-    assert "num-examples" in everything
+    text = "".join(repr(reply) for reply in sent)
+    numbers = np.concatenate(
+        [
+            array.numpy().ravel().astype(np.float64)
+            for reply in sent
+            for record in reply.content.array_records.values()
+            for array in record.values()
+        ]
+    )
+    assert "num-examples" in text and len(numbers) > 10_000
+    middle = federation.target_shift
     for lab in labs.values():
-        assert not any(specimen in everything for specimen in lab.training.ids)
+        for part in (lab.training, lab.held_out):
+            assert not any(specimen in text for specimen in part.ids)
+            for private in (part.targets, part.targets - middle, part.features):
+                assert not np.isin(private, numbers).any()
 
 
 def test_a_lab_alone_in_the_standardiser_equals_its_own() -> None:
