@@ -1,6 +1,6 @@
 # Everything a person or CI does stands here; each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format proto bench clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -35,6 +35,9 @@ check: .venv/ready ## Format, lint, types, layers and tests: what CI runs
 format: .venv/ready ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+proto: .venv/ready ## Write the Python modules of the link's schema
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. common/link.proto
 
 bench: .venv/ready ## Print the table of accuracies
 	$(BIN)/python -m benchmarks.accuracy

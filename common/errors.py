@@ -8,6 +8,10 @@ CrossplyError                     one sentence: what was found, where, what to d
 ├── DivergedError                 training has left the finite numbers
 ├── ReplyError                    a lab's reply breaks the schema of the messages
 ├── RequestError                  a request to a lab breaks the schema, or is refused by it
+├── PolicyError                   the lab's own policy keeps something from leaving it
+├── LinkError                     coordinator and lab do not reach, or do not trust, each other
+├── EnrolmentError                an invite is used, expired, altered or not for this coordinator
+├── StateError                    a state folder is missing, in use, altered or of another run
 └── QuorumError                   too few labs took part for the round to count
 
 A command prints the sentence and exits with 1; a traceback is shown only with ``--debug``.
@@ -21,6 +25,12 @@ from typing import ClassVar
 
 INTERNAL = "internal"
 """The code of whatever was not raised on purpose."""
+
+NO_REPLY = "no-reply"
+"""The code of a lab that was connected and did not answer in time."""
+
+NOT_CONNECTED = "not-connected"
+"""The code of a lab that was away, and stayed away."""
 
 
 class CrossplyError(Exception):
@@ -71,6 +81,30 @@ class RequestError(CrossplyError):
     code = "request"
 
 
+class PolicyError(CrossplyError):
+    """The lab's own policy keeps what would be sent from leaving it."""
+
+    code = "policy"
+
+
+class LinkError(CrossplyError):
+    """Coordinator and lab do not reach each other, or one does not trust the other."""
+
+    code = "link"
+
+
+class EnrolmentError(CrossplyError):
+    """An invite is used, expired, altered, revoked, or not for this coordinator."""
+
+    code = "enrolment"
+
+
+class StateError(CrossplyError):
+    """A state folder is missing, in use by another process, altered, or of another run."""
+
+    code = "state"
+
+
 class QuorumError(CrossplyError):
     """Too few labs answered for the round to count."""
 
@@ -87,5 +121,6 @@ def known_code(text: str | None) -> str:
     >>> known_code("lab-data"), known_code("/home/anna/steel.csv: 612.5")
     ('lab-data', 'unknown')
     """
-    codes = {kind.code for kind in CrossplyError.__subclasses__()} | {INTERNAL}
+    codes = {kind.code for kind in CrossplyError.__subclasses__()}
+    codes |= {INTERNAL, NO_REPLY, NOT_CONNECTED}
     return text if text in codes else "unknown"
