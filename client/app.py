@@ -17,17 +17,15 @@ import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.dataset import load_dataset
 from client.evaluation import evaluate
-from client.feature_cache import FeatureCache, default_folder
-from client.features import extract
-from client.lab import HELD_OUT_FOLDS, Lab, split_lab
-from client.splits import fold_of_each
+from client.lab import Lab
+from client.opening import open_lab
 from client.training import plan_for, train_head
 from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
 from common.federation import load_federation
 from common.head import federation_shapes
 from common.messages import (
+    ERROR_NUMBER,
     HANDSHAKE,
     STATISTICS,
     EvaluateReply,
@@ -43,9 +41,6 @@ from common.seeds import seed_for
 from common.standardise import Moments
 
 log = logging.getLogger(__name__)
-
-ERROR_NUMBER = 2
-"""Flower's number for "the ClientApp raised"; the reason carries crossply's code."""
 
 Handler: TypeAlias = Callable[[Lab, RecordDict], RecordDict]
 
@@ -162,14 +157,7 @@ def open_lab_folder(context: Context) -> Lab:
 
 @lru_cache(maxsize=4)
 def _open(folder: Path, federation_path: Path) -> Lab:
-    federation = load_federation(federation_path)
-    specimens = extract(
-        load_dataset(folder, federation), federation, FeatureCache(default_folder())
-    )
-    fold = fold_of_each(
-        specimens.groups, folds=HELD_OUT_FOLDS, lab=specimens.lab, seed=federation.training.seed
-    )
-    return split_lab(specimens, federation, fold == 0)
+    return open_lab(folder, load_federation(federation_path))
 
 
 app = client_app(open_lab_folder)

@@ -26,11 +26,14 @@ from typing import ClassVar
 INTERNAL = "internal"
 """The code of whatever was not raised on purpose."""
 
-NO_REPLY = "no-reply"
+NO_REPLY = "no reply in time"
 """The code of a lab that was connected and did not answer in time."""
 
-NOT_CONNECTED = "not-connected"
+NOT_CONNECTED = "not connected"
 """The code of a lab that was away, and stayed away."""
+
+REVOKED = "revoked"
+"""The code of a lab that the coordinator has put out."""
 
 
 class CrossplyError(Exception):
@@ -122,5 +125,5 @@ def known_code(text: str | None) -> str:
     ('lab-data', 'unknown')
     """
     codes = {kind.code for kind in CrossplyError.__subclasses__()}
-    codes |= {INTERNAL, NO_REPLY, NOT_CONNECTED}
+    codes |= {INTERNAL, NO_REPLY, NOT_CONNECTED, REVOKED}
     return text if text in codes else "unknown"

@@ -98,7 +98,7 @@ class Reply(_message.Message):
     def __init__(self, message_id: _Optional[str] = ..., content: _Optional[_Union[Content, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Farewell(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "release")
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNKNOWN: _ClassVar[Farewell.Reason]
@@ -106,16 +106,16 @@ class Farewell(_message.Message):
         STOPPED: _ClassVar[Farewell.Reason]
         REVOKED: _ClassVar[Farewell.Reason]
         REPLACED: _ClassVar[Farewell.Reason]
-        SILENT: _ClassVar[Farewell.Reason]
     UNKNOWN: Farewell.Reason
     FINISHED: Farewell.Reason
     STOPPED: Farewell.Reason
     REVOKED: Farewell.Reason
     REPLACED: Farewell.Reason
-    SILENT: Farewell.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
     reason: Farewell.Reason
-    def __init__(self, reason: _Optional[_Union[Farewell.Reason, str]] = ...) -> None: ...
+    release: Content
+    def __init__(self, reason: _Optional[_Union[Farewell.Reason, str]] = ..., release: _Optional[_Union[Content, _Mapping]] = ...) -> None: ...
 
 class Content(_message.Message):
     __slots__ = ("records",)

@@ -43,6 +43,9 @@ PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
 TRAIN_LOSS = "train-loss"
 
+ERROR_NUMBER = 2
+"""Flower's number for "the ClientApp raised"; the reason carries crossply's code."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HandshakeReply:

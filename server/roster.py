@@ -17,6 +17,8 @@ class Roster:
 
     Attributes
     ----------
+    enrolled : mapping of int to str
+        Names by which the coordinator knows nodes beforehand; empty in a simulation.
     names : dict of int to str
         Of the labs that are in.
     buckets : dict of int to int
@@ -31,6 +33,7 @@ class Roster:
         Labs that passed the handshake: what the quorum is a share of.
     """
 
+    enrolled: Mapping[int, str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     buckets: dict[int, int] = field(default_factory=dict)
     num_examples: dict[int, int] = field(default_factory=dict)
@@ -40,7 +43,7 @@ class Roster:
 
     def name(self, node: int) -> str:
         """Return the name of the lab on a node; with the node if two claim the name."""
-        name = self.names.get(node)
+        name = self.names.get(node, self.enrolled.get(node))
         if name is None:
             return f"node {node}"
         claimed = list(self.names.values()).count(name) > 1
@@ -60,6 +63,10 @@ class Roster:
         for node in reasons:
             self.names.pop(node, None)
 
+    def needed(self, share: float) -> int:
+        """Return how many labs a quorum of `share` is: at least one."""
+        return max(1, ceil(share * self.num_accepted - 1e-9))
+
     def require_quorum(
         self, present: int, share: float, phase: str, missing: Mapping[str, str]
     ) -> None:
@@ -73,7 +80,7 @@ class Roster:
         common.errors.QuorumError: round 4: 1 of 3 labs took part and the quorum is 3; missing: \
 celle (no reply in time)
         """
-        needed = max(1, ceil(share * self.num_accepted - 1e-9))
+        needed = self.needed(share)
         if present < needed:
             listed = "; ".join(f"{name} ({why})" for name, why in missing.items())
             raise QuorumError(

@@ -1,260 +1,189 @@
-"""A run: handshake, statistics, rounds of training, evaluation, over any Flower grid."""
+"""A run: handshake, statistics, rounds of training, evaluation, over any Flower grid.
+
+A run is a chain of steps from one `Progress` to the next. Where progress is saved, a run that was
+stopped anywhere goes on from the last step that was finished, to the same bits.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
-import numpy as np
-from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
-from common.errors import QuorumError, ReplyError
+from common.errors import QuorumError
 from common.federation import Federation
-from common.head import HeadArrays, federation_shapes, initial_head
-from common.messages import (
-    EVALUATE,
-    HANDSHAKE,
-    STANDARDISER,
-    STATISTICS,
-    EvaluateReply,
-    EvaluateRequest,
-    HandshakeReply,
-    StatisticsReply,
-    TrainReply,
-    head_arrays,
-    head_record,
-    message_to,
-    query_record,
-    standardiser_record,
-    train_config,
-)
-from common.metrics import ErrorSums
+from common.head import federation_shapes, initial_head
 from common.seeds import seed_global_streams
-from common.standardise import Standardiser
-from common.units import seconds
-from server.aggregation import (
-    check_errors,
-    check_statistics,
-    check_update,
-    fill_missing_rows,
-    mean_loss,
-)
+from server.phases import Coordinator
 from server.roster import Roster
-from server.state import RoundRecord, RoundState, RunResult
-from server.strategy import Screened, check_replies, make_strategy
+from server.state import Progress, RoundRecord, RoundState, RunResult
+
+T = TypeVar("T")
+
+
+class Keeper(Protocol):
+    """Keeps a run's progress; `server.checkpoint.Checkpoints` does so on disk."""
+
+    def load(self) -> Progress | None:
+        """Return the last progress, or None if there is none."""
+
+    def save(self, progress: Progress) -> None:
+        """Keep progress."""
+
+
+class Forgetful:
+    """Keeps nothing: a run in one process, which ends with it."""
+
+    def load(self) -> None:
+        """Return None."""
+
+    def save(self, progress: Progress) -> None:
+        """Do nothing."""
+
+
+def _ignore(news: object) -> None:
+    """Take no notice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Is told how a run goes.
+
+    Attributes
+    ----------
+    entered : callable
+        Told the name of each phase that begins.
+    counted : callable
+        Told the record of each round that counted, once it is kept.
+    paused : callable
+        Told for whom a run below its quorum waits.
+    """
+
+    entered: Callable[[str], None] = _ignore
+    counted: Callable[[RoundRecord], None] = _ignore
+    paused: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is kept, watched and waited for.
+
+    Attributes
+    ----------
+    keeper : Keeper
+    watcher : Watcher
+    patience : float
+        Seconds that a run below its quorum waits for labs before it ends with an error.
+    enrolled : mapping of int to str
+        Names of the labs that the coordinator knows beforehand, by node.
+    """
+
+    keeper: Keeper = field(default_factory=Forgetful)
+    watcher: Watcher = field(default_factory=Watcher)
+    patience: float = 0.0
+    enrolled: Mapping[int, str] = field(default_factory=dict)
 
 
 def run_federation(
-    grid: Grid,
-    federation: Federation,
-    on_round: Callable[[RoundRecord], None] = lambda record: None,
+    grid: Grid, federation: Federation, options: RunOptions | None = None
 ) -> RunResult:
-    """Run a federation from handshake to evaluation.
+    """Run a federation from handshake to evaluation, or from where it was stopped.
 
     Parameters
     ----------
     grid : Grid
         Any of Flower's, or crossply's own: labs are reached through it alone.
     federation : Federation
-    on_round : callable
-        Told of each round that counted.
+    options : RunOptions
 
     Raises
     ------
     QuorumError
-        If too few labs take part in any phase; names those that are missing.
+        If too few labs take part in any phase, for longer than the patience lasts; names those
+        that are missing.
     """
+    chosen = options or RunOptions()
+    progress = chosen.keeper.load()
+    if progress is None:
+        progress = _begin(grid, federation, chosen)
+        chosen.keeper.save(progress)
+    else:
+        progress.roster.enrolled = chosen.enrolled
+    coordinator = Coordinator(grid=grid, federation=federation, roster=progress.roster)
+    if progress.state.server_round < federation.training.rounds:
+        chosen.watcher.entered("train")
+    while progress.state.server_round < federation.training.rounds:
+        progress = _train_one_round(progress, coordinator, chosen)
+        chosen.keeper.save(progress)
+        chosen.watcher.counted(progress.state.history[-1])
+    if progress.phase != "finished":
+        progress = _evaluate(progress, coordinator, chosen)
+        chosen.keeper.save(progress)
+    return progress.result()
+
+
+def _begin(grid: Grid, federation: Federation, options: RunOptions) -> Progress:
     seed_global_streams(federation.training.seed)
-    coordinator = Coordinator(grid=grid, federation=federation)
+    coordinator = Coordinator(
+        grid=grid, federation=federation, roster=Roster(enrolled=options.enrolled)
+    )
+    options.watcher.entered("handshake")
     coordinator.shake_hands()
-    standardiser = coordinator.gather_statistics()
-    strategy = make_strategy(federation.training)
+    options.watcher.entered("statistics")
+    standardiser = _patiently(coordinator.gather_statistics, coordinator, options)
     head = initial_head(federation_shapes(federation), federation.training.seed)
-    state = RoundState(server_round=0, head=head)
-    while state.server_round < federation.training.rounds:
-        state = coordinator.train_round(state, strategy, standardiser)
-        on_round(state.history[-1])
-    evaluation = coordinator.evaluate(state.head, standardiser)
-    return RunResult(
-        head=state.head,
+    return Progress(
+        phase="train",
+        roster=coordinator.roster,
         standardiser=standardiser,
-        history=state.history,
-        labs=tuple(sorted(coordinator.roster.names.values())),
-        excluded=coordinator.roster.excluded,
-        evaluation=evaluation,
+        state=RoundState(server_round=0, head=head),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Coordinator:
-    """Takes the labs on a grid through the phases of a run, in the order of its methods."""
-
-    grid: Grid
-    federation: Federation
-    roster: Roster = field(default_factory=Roster)
-
-    def shake_hands(self) -> None:
-        """Let in the labs that hold the same agreement and version; the others are out by name."""
-        nodes = self._wait_for_nodes()
-
-        def check(node: int, reply: Message) -> None:
-            hello = HandshakeReply.from_record(reply.content)
-            self.roster.names[node] = hello.lab
-            self.roster.buckets[node] = hello.num_examples
-            self._check_agreement(hello)
-
-        record = query_record(self.federation.fingerprint())
-        screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
-        self.roster.exclude(screened.broken | screened.failed)
-        self.roster.num_accepted = len(self.roster.names)
-        self._require_quorum(len(screened.accepted), "handshake")
-
-    def gather_statistics(self) -> Standardiser:
-        """Add up the labs' moments into the one standardiser."""
-        num_features, num_targets = self.federation.num_features, len(self.federation.targets)
-        replies: dict[int, StatisticsReply] = {}
-
-        def check(node: int, reply: Message) -> None:
-            statistics = StatisticsReply.from_record(
-                reply.content, num_features=num_features, num_targets=num_targets
-            )
-            check_statistics(statistics, self.roster.buckets[node], self.federation)
-            replies[node] = statistics
-
-        record = query_record(self.federation.fingerprint())
-        requests = [message_to(node, STATISTICS, record) for node in self.roster.names]
-        screened = self._ask(requests, check)
-        self.roster.exclude(screened.broken | screened.failed)
-        self._require_quorum(len(replies), "statistics")
-        for node, reply in replies.items():
-            self.roster.num_examples[node] = reply.num_examples
-            self.roster.target_counts[node] = reply.targets.count
-        first, *others = [replies[node] for node in self.roster.by_name(replies)]
-        return Standardiser.from_moments(
-            sum((reply.features for reply in others), start=first.features),
-            sum((reply.targets for reply in others), start=first.targets),
-            feature_shift=self.federation.feature_shift,
-            target_shift=self.federation.target_shift,
-        )
-
-    def train_round(
-        self, state: RoundState, strategy: Strategy, standardiser: Standardiser
-    ) -> RoundState:
-        """Train one round and return the state after it."""
-        server_round = state.server_round + 1
-        shapes = federation_shapes(self.federation)
-        updates: dict[int, TrainReply] = {}
-
-        def check(node: int, reply: Message) -> None:
-            update = TrainReply.from_record(reply.content, shapes=shapes)
-            check_update(update, state.head, self.roster.num_examples[node])
-            updates[node] = update
-
-        requests = self._train_requests(state, strategy, standardiser)
-        screened = self._ask(requests, check)
-        self._require_quorum(len(updates), f"round {server_round}", screened)
-        nodes = self.roster.by_name(updates)
-        record = RoundRecord(
-            server_round=server_round,
-            train_loss=mean_loss([updates[node] for node in nodes]),
-            labs=tuple(self.roster.name(node) for node in nodes),
-            failed=self.roster.named(screened.failed),
-            quarantined=self.roster.named(screened.broken),
-        )
-        counts = np.stack([self.roster.target_counts[node] for node in nodes])
-        filled = fill_missing_rows([updates[node] for node in nodes], counts)
-        for node, update in zip(nodes, filled, strict=True):
-            # what a strategy sees is written anew: our keys, our order, nothing a lab added
-            screened.accepted[node].content = update.to_record()
-        accepted = [screened.accepted[node] for node in nodes]
-        arrays, _ = strategy.aggregate_train(server_round, accepted)
-        if arrays is None:
-            raise QuorumError(f"round {server_round}: the strategy made nothing of the replies")
-        self.roster.exclude(screened.broken)
-        return RoundState(
-            server_round=server_round,
-            head=head_arrays(arrays),
-            history=(*state.history, record),
-        )
-
-    def evaluate(self, head: HeadArrays, standardiser: Standardiser) -> dict[str, ErrorSums]:
-        """Return the sums of the head's errors, of each lab that has enough to share them."""
-        num_targets = len(self.federation.targets)
-        replies: dict[int, EvaluateReply] = {}
-
-        def check(node: int, reply: Message) -> None:
-            evaluation = EvaluateReply.from_record(reply.content, num_targets=num_targets)
-            check_errors(evaluation)
-            replies[node] = evaluation
-
-        request = EvaluateRequest(
-            fingerprint=self.federation.fingerprint(), head=head, standardiser=standardiser
-        )
-        record = request.to_record()
-        requests = [message_to(node, EVALUATE, record) for node in self.roster.names]
-        self.roster.exclude(self._ask(requests, check).broken)
-        return {
-            self.roster.name(node): replies[node].errors for node in self.roster.by_name(replies)
-        }
-
-    def _train_requests(
-        self, state: RoundState, strategy: Strategy, standardiser: Standardiser
-    ) -> list[Message]:
-        config = train_config(self.federation.fingerprint())
-        present = cast(Grid, _Present(list(self.roster.names)))
-        arrays = head_record(state.head)
-        messages = list(strategy.configure_train(state.server_round + 1, arrays, config, present))
-        for message in messages:
-            message.content[STANDARDISER] = standardiser_record(standardiser)
-        return messages
-
-    def _ask(self, requests: list[Message], check: Callable[[int, Message], None]) -> Screened:
-        deadline = seconds(self.federation.training.round_deadline)
-        replies = list(self.grid.send_and_receive(requests, timeout=deadline))
-        asked = {m.metadata.message_id: m.metadata.dst_node_id for m in requests}
-        return check_replies(replies, check, asked)
-
-    def _wait_for_nodes(self) -> list[int]:
-        """Wait for the first lab, up to the deadline of a round."""
-        until = time.monotonic() + seconds(self.federation.training.round_deadline)
-        while not (nodes := sorted(self.grid.get_node_ids())):
-            if time.monotonic() > until:
-                raise QuorumError("handshake: no lab has come before the deadline of a round")
-            time.sleep(0.1)
-        return nodes
-
-    def _check_agreement(self, hello: HandshakeReply) -> None:
-        ours, agreed = version("crossply"), self.federation.fingerprint()
-        if hello.version != ours:
-            raise ReplyError(f"runs crossply {hello.version}, the coordinator {ours}")
-        if hello.fingerprint != agreed:
-            raise ReplyError(
-                f"holds the agreement {hello.fingerprint[:12]}, the coordinator {agreed[:12]}"
-            )
-        if list(self.roster.names.values()).count(hello.lab) > 1:
-            raise ReplyError("another lab of the same name is in already")
-
-    def _require_quorum(self, present: int, phase: str, screened: Screened | None = None) -> None:
-        missing = dict(self.roster.excluded)
-        if screened is not None:
-            missing |= self.roster.named(screened.failed | screened.broken)
-        self.roster.require_quorum(present, self.federation.training.quorum, phase, missing)
+def _train_one_round(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    state = _patiently(
+        lambda: coordinator.train_round(progress.state, progress.standardiser),
+        coordinator,
+        options,
+    )
+    return replace(progress, state=state)
 
 
-@dataclass(frozen=True)
-class _Present:
-    """All that a strategy asks of a grid when it configures a round: the nodes that are in.
+def _evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    options.watcher.entered("evaluate")
+    evaluation = _patiently(
+        lambda: coordinator.evaluate(progress.state.head, progress.standardiser),
+        coordinator,
+        options,
+    )
+    return replace(progress, phase="finished", evaluation=evaluation)
 
-    Flower's sampling waits without a bound for nodes that have left the real grid.
-    """
 
-    nodes: list[int]
+def _patiently(phase: Callable[[], T], coordinator: Coordinator, options: RunOptions) -> T:
+    """Run a phase again while it is below the quorum and the patience lasts."""
+    until = None
+    while True:
+        try:
+            return phase()
+        except QuorumError as error:
+            until = until or time.monotonic() + options.patience
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            options.watcher.paused(str(error))
+            _wait_for_labs(coordinator, left)
 
-    def get_node_ids(self) -> list[int]:
-        """Return the nodes."""
-        return self.nodes
+
+def _wait_for_labs(coordinator: Coordinator, timeout: float) -> None:
+    """Wait until a quorum of the run's labs is connected, and a moment longer for the others."""
+    until = time.monotonic() + timeout
+    needed = coordinator.roster.needed(coordinator.federation.training.quorum)
+    # also where all are connected: they failed a moment ago
+    time.sleep(min(1.0, timeout))
+    while time.monotonic() < until:
+        if len(set(coordinator.grid.get_node_ids()) & set(coordinator.roster.names)) >= needed:
+            return
+        time.sleep(0.1)

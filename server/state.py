@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from common.head import HeadArrays
 from common.metrics import ErrorSums
 from common.standardise import Standardiser
+from server.roster import Roster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +27,42 @@ class RoundRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundState:
-    """What one round hands to the next."""
+    """What one round hands to the next.
+
+    Attributes
+    ----------
+    server_round : int
+        The last round that counted; 0 before the first.
+    optimizer : mapping of str to ndarray
+        What the strategy carries beside the head: momentum and the like.
+    """
 
     server_round: int
     head: HeadArrays
+    optimizer: Mapping[str, np.ndarray] = field(default_factory=dict)
     history: tuple[RoundRecord, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run has come: all that a coordinator needs to go on after a restart."""
+
+    phase: Literal["train", "finished"]
+    roster: Roster
+    standardiser: Standardiser
+    state: RoundState
+    evaluation: Mapping[str, ErrorSums] = field(default_factory=dict)
+
+    def result(self) -> RunResult:
+        """Return what the run ends with."""
+        return RunResult(
+            head=self.state.head,
+            standardiser=self.standardiser,
+            history=self.state.history,
+            labs=tuple(sorted(self.roster.names.values())),
+            excluded=self.roster.excluded,
+            evaluation=dict(self.evaluation),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

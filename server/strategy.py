@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp.strategy import (
     FedAdam,
@@ -19,7 +20,7 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from common.errors import ReplyError, known_code
+from common.errors import NO_REPLY, ReplyError, known_code
 from common.federation import STRATEGY_OPTIONS, Training
 
 STRATEGIES: dict[str, tuple[Callable[..., Strategy], dict[str, tuple[str, float]]]] = {
@@ -61,6 +62,49 @@ def make_strategy(training: Training) -> Strategy:
     return build(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **chosen)
 
 
+MOMENTS = ("m_t", "v_t", "momentum_vector")
+"""What Flower's strategies carry from one round to the next, beside the head itself."""
+
+
+def optimizer_state(strategy: Strategy) -> dict[str, np.ndarray]:
+    """Return what a strategy would lose with the process, as named arrays.
+
+    Examples
+    --------
+    >>> strategy = make_strategy(Training(strategy="fedavgm"))
+    >>> strategy.momentum_vector = [np.ones(2)]
+    >>> optimizer_state(strategy)
+    {'momentum_vector/0': array([1., 1.])}
+    """
+    state: dict[str, np.ndarray] = {}
+    for attribute in MOMENTS:
+        held = getattr(strategy, attribute, None)
+        if isinstance(held, Mapping):
+            state |= {f"{attribute}/{name}": np.asarray(array) for name, array in held.items()}
+        elif held is not None:
+            state |= {f"{attribute}/{index}": np.asarray(a) for index, a in enumerate(held)}
+    return state
+
+
+def restore_optimizer(strategy: Strategy, state: Mapping[str, np.ndarray]) -> None:
+    """Give a new strategy what another one carried.
+
+    Examples
+    --------
+    >>> strategy = make_strategy(Training(strategy="fedadam"))
+    >>> restore_optimizer(strategy, {"m_t/bias": np.ones(2)})
+    >>> strategy.m_t
+    {'bias': array([1., 1.])}
+    """
+    held: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in state.items():
+        attribute, name = key.split("/", 1)
+        held.setdefault(attribute, {})[name] = array
+    for attribute, arrays in held.items():
+        in_order = [arrays[str(index)] for index in range(len(arrays))] if "0" in arrays else arrays
+        setattr(strategy, attribute, in_order)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Screened:
     """The replies to one set of requests, sorted; each is a dictionary by node.
@@ -94,9 +138,7 @@ def check_replies(
         what stands in a reply as its source is the sender's word. A second reply to one
         request, and a reply to no request, do not count.
     """
-    screened = Screened(
-        accepted={}, broken={}, failed=dict.fromkeys(asked.values(), "no reply in time")
-    )
+    screened = Screened(accepted={}, broken={}, failed=dict.fromkeys(asked.values(), NO_REPLY))
     waiting = dict(asked)
     for reply in replies:
         node = waiting.pop(reply.metadata.reply_to_message_id, None)

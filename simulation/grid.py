@@ -14,8 +14,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.app import ERROR_NUMBER
 from common.errors import INTERNAL
+from common.messages import ERROR_NUMBER
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from common.federation import Federation
 from common.head import federation_shapes, initial_head
 from common.seeds import seed_for
 from common.standardise import Standardiser
-from server.rounds import run_federation
+from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RoundRecord, RunResult
 from simulation.grid import InProcessGrid
 
@@ -39,7 +39,8 @@ def federated(
     by_name = {lab.name: lab for lab in labs}
     app = client_app(lambda context: by_name[str(context.node_config["lab"])])
     grid = InProcessGrid(app, {name: {"lab": name} for name in by_name})
-    result = run_federation(grid, labs[0].federation, on_round)
+    watcher = Watcher(counted=on_round)
+    result = run_federation(grid, labs[0].federation, RunOptions(watcher=watcher))
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)
     predictions = [

@@ -1,0 +1,48 @@
+"""A lab's folder becomes a lab that takes part: checked, turned into features, split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from client.dataset import load_dataset
+from client.feature_cache import FeatureCache, default_folder
+from client.features import extract
+from client.lab import HELD_OUT_FOLDS, Lab, split_lab
+from client.splits import fold_of_each
+from common.federation import Federation
+
+
+def open_lab(
+    folder: Path,
+    federation: Federation,
+    name: str | None = None,
+    on_micrograph: Callable[[], None] = lambda: None,
+) -> Lab:
+    """Read a lab's folder, extract its features, and hold out a fifth of its specimens.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``lab.toml``.
+    federation : Federation
+    name : str, optional
+        Under which the lab is enrolled; the name in its folder otherwise.
+    on_micrograph : callable
+        Called after each micrograph, from any thread.
+
+    Raises
+    ------
+    LabDataError
+        If the folder is refused.
+    """
+    dataset = load_dataset(folder, federation)
+    cache = FeatureCache(default_folder())
+    specimens = extract(dataset, federation, cache, on_micrograph)
+    if name is not None:
+        specimens = replace(specimens, lab=name)
+    fold = fold_of_each(
+        specimens.groups, folds=HELD_OUT_FOLDS, lab=specimens.lab, seed=federation.training.seed
+    )
+    return split_lab(specimens, federation, fold == 0)

@@ -1,0 +1,181 @@
+"""A run's state on disk: written whole after each step, found again after any crash.
+
+Each state is a file of its own, ``<number>.checkpoint``: the SHA-256 of what follows, in hex, a
+line feed, and a safetensors file with the arrays and, in its header, the rest as JSON. The newest
+two are kept. One that was cut or altered is set aside, and the one before it is used: rounds are
+deterministic, so what was lost with it is computed again to the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from common.errors import StateError
+from common.files import write_atomically
+from common.metrics import ErrorSums
+from common.standardise import Standardiser
+from server.roster import Roster
+from server.state import Progress, RoundRecord, RoundState
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+
+
+class Checkpoints:
+    """The states of one run, in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    fingerprint : str
+        Of the federation; the state of a run under another is refused.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder = folder
+        self._fingerprint = fingerprint
+
+    def save(self, progress: Progress) -> None:
+        """Write a state; it replaces the one before only when it is whole and on the disk.
+
+        Raises
+        ------
+        StateError
+            If it cannot be written, for want of space or rights; earlier states stay.
+        """
+        payload = _to_bytes(progress, self._fingerprint)
+        digest = hashlib.sha256(payload).hexdigest().encode()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            written = self._written()
+            number = int(written[-1].stem) + 1 if written else 1
+            write_atomically(self._folder / f"{number:08d}.checkpoint", digest + b"\n" + payload)
+            for path in written[: -(KEPT - 1)]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(
+                f"the run's state cannot be written to {self._folder}: {error.strerror}; what was "
+                "written before is whole: make room and start again, the run goes on from there"
+            ) from error
+
+    def load(self) -> Progress | None:
+        """Return the newest state that is whole, or None if there is no state.
+
+        Raises
+        ------
+        StateError
+            If there are states and none is whole, or they are of another federation.
+        """
+        written = self._written()
+        for path in reversed(written):
+            payload = _checked(path)
+            if payload is not None:
+                return _from_bytes(payload, self._fingerprint, path)
+            path.replace(path.with_suffix(".damaged"))
+            log.warning("%s was cut or altered, and is set aside", path.name)
+        if written:
+            raise StateError(
+                f"no state of the run in {self._folder} is whole; restore the folder from a copy, "
+                "or remove it to train from the start"
+            )
+        return None
+
+    def _written(self) -> list[Path]:
+        return sorted(self._folder.glob("*.checkpoint"))
+
+
+def _checked(path: Path) -> bytes | None:
+    digest, _, payload = path.read_bytes().partition(b"\n")
+    whole = hashlib.sha256(payload).hexdigest().encode() == digest
+    return payload if whole else None
+
+
+def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
+    state, roster = progress.state, progress.roster
+    groups: dict[str, dict[str, np.ndarray]] = {
+        "head": dict(state.head),
+        "optimizer": dict(state.optimizer),
+        "standardiser": dict(vars(progress.standardiser)),
+        "target-counts": {str(node): a for node, a in roster.target_counts.items()},
+    }
+    for lab, errors in progress.evaluation.items():
+        groups[f"evaluation:{lab}"] = dict(vars(errors))
+    arrays = {
+        json.dumps([group, name]): np.ascontiguousarray(array)
+        for group, named in groups.items()
+        for name, array in named.items()
+    }
+    record = {
+        "fingerprint": fingerprint,
+        "phase": progress.phase,
+        "server_round": state.server_round,
+        "history": [asdict(record) for record in state.history],
+        "roster": {
+            name: getattr(roster, name)
+            for name in ("names", "buckets", "num_examples", "excluded", "num_accepted")
+        },
+    }
+    return save_tensors(arrays, metadata={"record": json.dumps(record)})
+
+
+def _from_bytes(payload: bytes, fingerprint: str, path: Path) -> Progress:
+    try:
+        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+        record: dict[str, Any] = json.loads(header["__metadata__"]["record"])
+        groups: dict[str, dict[str, np.ndarray]] = {}
+        for key, array in load_tensors(payload).items():
+            group, name = json.loads(key)
+            groups.setdefault(group, {})[name] = array
+        if record["fingerprint"] != fingerprint:
+            raise StateError(
+                f"{path.parent} holds a run under the agreement {record['fingerprint'][:12]}, and "
+                f"the federation file is {fingerprint[:12]}; restore the file that the labs agreed "
+                "to, or make a new state folder"
+            )
+        return _progress(record, groups)
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise StateError(f"{path} was written by another version of crossply") from error
+
+
+def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> Progress:
+    labs = [group for group in groups if group.startswith("evaluation:")]
+    names = {field.name for field in fields(RoundRecord)}
+    history = tuple(
+        RoundRecord(**{key: item[key] for key in names} | {"labs": tuple(item["labs"])})
+        for item in record["history"]
+    )
+    return Progress(
+        phase=record["phase"],
+        roster=_roster(record["roster"], groups.get("target-counts", {})),
+        standardiser=Standardiser(**groups["standardiser"]),
+        state=RoundState(
+            server_round=record["server_round"],
+            head=groups["head"],
+            optimizer=groups.get("optimizer", {}),
+            history=history,
+        ),
+        evaluation={lab.removeprefix("evaluation:"): ErrorSums(**groups[lab]) for lab in labs},
+    )
+
+
+def _roster(saved: dict[str, Any], target_counts: dict[str, np.ndarray]) -> Roster:
+    by_node = {
+        name: {int(node): value for node, value in saved[name].items()}
+        for name in ("names", "buckets", "num_examples")
+    }
+    return replace(
+        Roster(excluded=saved["excluded"], num_accepted=saved["num_accepted"], **by_node),
+        target_counts={int(node): counts for node, counts in target_counts.items()},
+    )

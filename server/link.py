@@ -1,0 +1,134 @@
+"""The labs at the other end of the link, as a Flower grid: strategies and rounds run unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+
+from flwr.app import Error, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from common.errors import ReplyError
+from common.link_pb2 import Task
+from common.messages import ERROR_NUMBER
+from common.wire import from_content, to_content
+from server.exchange import Answer, Exchange
+
+log = logging.getLogger(__name__)
+
+COORDINATOR_NODE = 1
+
+
+class LinkGrid(Grid):
+    """Enrolled labs, one node each.
+
+    A message's id is made of the run, the node and the content: a coordinator that restarts and
+    asks again asks under the same id, and a lab that has answered already answers the same.
+
+    Parameters
+    ----------
+    exchange : Exchange
+    nodes : mapping of int to str
+        Node id -> lab's name, as enrolled. Nodes that are in no run yet may be among them.
+    run_id : int
+    """
+
+    def __init__(self, exchange: Exchange, nodes: Mapping[int, str], run_id: int) -> None:
+        self._exchange = exchange
+        self._labs = dict(nodes)
+        self._nodes = {lab: node for node, lab in nodes.items()}
+        self._run = Run.create_empty(run_id)
+        self._posted: dict[str, Message] = {}
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = (
+            run_id,
+            COORDINATOR_NODE,
+            1,
+        )
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a new message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> list[int]:
+        """Return the nodes of the labs that are connected now."""
+        return sorted(self._nodes[lab] for lab in self._exchange.connected() & set(self._nodes))
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Deliver messages and return their ids."""
+        posted = list(messages)
+        self._exchange.post(self._tasks(posted))
+        self._posted |= {message.metadata.message_id: message for message in posted}
+        return [message.metadata.message_id for message in posted]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies to some messages that have come, each once."""
+        replies = []
+        for message_id in message_ids:
+            message = self._posted.get(message_id)
+            if message is None:
+                continue
+            reply = self._exchange.take(self._labs[message.metadata.dst_node_id])
+            if reply is not None:
+                del self._posted[message_id]
+                replies.append(_reply_to(message, reply))
+        return replies
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Deliver messages and wait for their replies.
+
+        A lab that does not answer is answered for: by a Flower error whose reason is a code of
+        `common.errors`.
+        """
+        asked = list(messages)
+        answers = self._exchange.ask(
+            self._tasks(asked), timeout=float("inf") if timeout is None else timeout
+        )
+        return [_reply_to(m, answers[self._labs[m.metadata.dst_node_id]]) for m in asked]
+
+    def _tasks(self, messages: Iterable[Message]) -> dict[str, Task]:
+        tasks = {}
+        for message in messages:
+            node, message_type = message.metadata.dst_node_id, message.metadata.message_type
+            content = to_content(message.content)
+            digest = hashlib.sha256(f"{self._run.run_id} {node} {message_type} ".encode())
+            digest.update(content.SerializeToString())
+            message.metadata.__dict__["_message_id"] = digest.hexdigest()
+            tasks[self._labs[node]] = Task(
+                message_id=digest.hexdigest(), message_type=message_type, content=content
+            )
+        return tasks
+
+
+def _reply_to(message: Message, answer: Answer) -> Message:
+    if isinstance(answer, str):
+        return Message(Error(ERROR_NUMBER, answer), reply_to=message)
+    if answer.WhichOneof("answer") == "error":
+        return Message(Error(ERROR_NUMBER, answer.error), reply_to=message)
+    try:
+        content = from_content(answer.content, ReplyError)
+    except ReplyError as error:
+        # an empty record breaks every schema: the lab is quarantined by whoever reads it
+        log.warning("node %d sent no message of ours: %s", message.metadata.dst_node_id, error)
+        content = RecordDict()
+    return Message(content, reply_to=message)

@@ -1,0 +1,263 @@
+"""The phases of a run, one method each: ask the labs, screen what they say, sum it up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import cast
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from common.errors import NO_REPLY, NOT_CONNECTED, REVOKED, QuorumError, ReplyError
+from common.federation import Federation
+from common.head import HeadArrays, federation_shapes
+from common.messages import (
+    EVALUATE,
+    HANDSHAKE,
+    STANDARDISER,
+    STATISTICS,
+    EvaluateReply,
+    EvaluateRequest,
+    HandshakeReply,
+    StatisticsReply,
+    TrainReply,
+    head_arrays,
+    head_record,
+    message_to,
+    query_record,
+    standardiser_record,
+    train_config,
+)
+from common.metrics import ErrorSums
+from common.seeds import seed_for, seed_global_streams
+from common.standardise import Standardiser
+from common.units import seconds
+from server.aggregation import (
+    check_errors,
+    check_statistics,
+    check_update,
+    fill_missing_rows,
+    mean_loss,
+)
+from server.roster import Roster
+from server.state import RoundRecord, RoundState
+from server.strategy import (
+    Screened,
+    check_replies,
+    make_strategy,
+    optimizer_state,
+    restore_optimizer,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinator:
+    """Takes the labs on a grid through the phases of a run, in the order of its methods.
+
+    Each phase raises QuorumError, naming those that are missing, if too few labs take part; it may
+    then be run again.
+    """
+
+    grid: Grid
+    federation: Federation
+    roster: Roster = field(default_factory=Roster)
+
+    def shake_hands(self) -> None:
+        """Let in the labs that hold the same agreement and version; the others are out by name."""
+        nodes = self._wait_for_nodes()
+
+        def check(node: int, reply: Message) -> None:
+            hello = HandshakeReply.from_record(reply.content)
+            self._check_name(node, hello)
+            self.roster.names[node] = hello.lab
+            self.roster.buckets[node] = hello.num_examples
+            self._check_agreement(hello)
+
+        record = query_record(self.federation.fingerprint())
+        screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
+        self.roster.exclude(screened.broken | screened.failed)
+        self.roster.num_accepted = len(self.roster.names)
+        self._require_quorum(len(screened.accepted), "handshake")
+
+    def gather_statistics(self) -> Standardiser:
+        """Add up the labs' moments into the one standardiser."""
+        num_features, num_targets = self.federation.num_features, len(self.federation.targets)
+        replies: dict[int, StatisticsReply] = {}
+
+        def check(node: int, reply: Message) -> None:
+            statistics = StatisticsReply.from_record(
+                reply.content, num_features=num_features, num_targets=num_targets
+            )
+            check_statistics(statistics, self.roster.buckets[node], self.federation)
+            replies[node] = statistics
+
+        record = query_record(self.federation.fingerprint())
+        requests = [message_to(node, STATISTICS, record) for node in self.roster.names]
+        screened = self._ask(requests, check)
+        self.roster.exclude(screened.broken)
+        self._require_quorum(len(replies), "statistics", screened)
+        self.roster.exclude(screened.failed)
+        for node, reply in replies.items():
+            self.roster.num_examples[node] = reply.num_examples
+            self.roster.target_counts[node] = reply.targets.count
+        first, *others = [replies[node] for node in self.roster.by_name(replies)]
+        return Standardiser.from_moments(
+            sum((reply.features for reply in others), start=first.features),
+            sum((reply.targets for reply in others), start=first.targets),
+            feature_shift=self.federation.feature_shift,
+            target_shift=self.federation.target_shift,
+        )
+
+    def train_round(self, state: RoundState, standardiser: Standardiser) -> RoundState:
+        """Train one round and return the state after it."""
+        server_round = state.server_round + 1
+        shapes = federation_shapes(self.federation)
+        updates: dict[int, TrainReply] = {}
+
+        def check(node: int, reply: Message) -> None:
+            update = TrainReply.from_record(reply.content, shapes=shapes)
+            check_update(update, state.head, self.roster.num_examples[node])
+            updates[node] = update
+
+        strategy = self._strategy(state)
+        requests = self._train_requests(state, strategy, standardiser)
+        screened = self._ask(requests, check)
+        self._require_quorum(len(updates), f"round {server_round}", screened)
+        nodes = self.roster.by_name(updates)
+        record = RoundRecord(
+            server_round=server_round,
+            train_loss=mean_loss([updates[node] for node in nodes]),
+            labs=tuple(self.roster.name(node) for node in nodes),
+            failed=self.roster.named(screened.failed),
+            quarantined=self.roster.named(screened.broken),
+        )
+        head = self._aggregate(server_round, strategy, updates, screened)
+        self.roster.exclude(screened.broken)
+        return RoundState(
+            server_round=server_round,
+            head=head,
+            optimizer=optimizer_state(strategy),
+            history=(*state.history, record),
+        )
+
+    def evaluate(self, head: HeadArrays, standardiser: Standardiser) -> dict[str, ErrorSums]:
+        """Return the sums of the head's errors, of each lab that has enough to share them."""
+        num_targets = len(self.federation.targets)
+        replies: dict[int, EvaluateReply] = {}
+
+        def check(node: int, reply: Message) -> None:
+            evaluation = EvaluateReply.from_record(reply.content, num_targets=num_targets)
+            check_errors(evaluation)
+            replies[node] = evaluation
+
+        request = EvaluateRequest(
+            fingerprint=self.federation.fingerprint(), head=head, standardiser=standardiser
+        )
+        record = request.to_record()
+        requests = [message_to(node, EVALUATE, record) for node in self.roster.names]
+        screened = self._ask(requests, check)
+        silent = [why for why in screened.failed.values() if why in (NO_REPLY, NOT_CONNECTED)]
+        self._require_quorum(len(requests) - len(silent), "evaluation", screened)
+        self.roster.exclude(screened.broken)
+        return {
+            self.roster.name(node): replies[node].errors for node in self.roster.by_name(replies)
+        }
+
+    def _strategy(self, state: RoundState) -> Strategy:
+        """Return the strategy as the rounds before left it, in this process or in another."""
+        training = self.federation.training
+        seed_global_streams(seed_for(training.seed, "round", state.server_round + 1))
+        strategy = make_strategy(training)
+        restore_optimizer(strategy, state.optimizer)
+        return strategy
+
+    def _train_requests(
+        self, state: RoundState, strategy: Strategy, standardiser: Standardiser
+    ) -> list[Message]:
+        config = train_config(self.federation.fingerprint())
+        present = cast(Grid, _Present(list(self.roster.names)))
+        arrays = head_record(state.head)
+        messages = list(strategy.configure_train(state.server_round + 1, arrays, config, present))
+        for message in messages:
+            message.content[STANDARDISER] = standardiser_record(standardiser)
+        return messages
+
+    def _aggregate(
+        self,
+        server_round: int,
+        strategy: Strategy,
+        updates: dict[int, TrainReply],
+        screened: Screened,
+    ) -> HeadArrays:
+        nodes = self.roster.by_name(updates)
+        counts = np.stack([self.roster.target_counts[node] for node in nodes])
+        filled = fill_missing_rows([updates[node] for node in nodes], counts)
+        for node, update in zip(nodes, filled, strict=True):
+            # what a strategy sees is written anew: our keys, our order, nothing a lab added
+            screened.accepted[node].content = update.to_record()
+        accepted = [screened.accepted[node] for node in nodes]
+        arrays, _ = strategy.aggregate_train(server_round, accepted)
+        if arrays is None:
+            raise QuorumError(f"round {server_round}: the strategy made nothing of the replies")
+        return head_arrays(arrays)
+
+    def _ask(self, requests: list[Message], check: Callable[[int, Message], None]) -> Screened:
+        deadline = seconds(self.federation.training.round_deadline)
+        replies = list(self.grid.send_and_receive(requests, timeout=deadline))
+        asked = {m.metadata.message_id: m.metadata.dst_node_id for m in requests}
+        screened = check_replies(replies, check, asked)
+        revoked = {node: why for node, why in screened.failed.items() if why == REVOKED}
+        # whom the coordinator has put out is no longer what a quorum is a share of
+        self.roster.num_accepted -= len(set(revoked) & set(self.roster.names))
+        self.roster.exclude(revoked)
+        return screened
+
+    def _wait_for_nodes(self) -> list[int]:
+        """Wait for the first lab, up to the deadline of a round."""
+        until = time.monotonic() + seconds(self.federation.training.round_deadline)
+        while not (nodes := sorted(self.grid.get_node_ids())):
+            if time.monotonic() > until:
+                raise QuorumError("handshake: no lab has come before the deadline of a round")
+            time.sleep(0.1)
+        return nodes
+
+    def _check_name(self, node: int, hello: HandshakeReply) -> None:
+        enrolled = self.roster.enrolled.get(node, hello.lab)
+        if hello.lab != enrolled:
+            raise ReplyError(f"calls itself {hello.lab}, and its certificate says {enrolled}")
+
+    def _check_agreement(self, hello: HandshakeReply) -> None:
+        ours, agreed = version("crossply"), self.federation.fingerprint()
+        if hello.version != ours:
+            raise ReplyError(f"runs crossply {hello.version}, the coordinator {ours}")
+        if hello.fingerprint != agreed:
+            raise ReplyError(
+                f"holds the agreement {hello.fingerprint[:12]}, the coordinator {agreed[:12]}"
+            )
+        if list(self.roster.names.values()).count(hello.lab) > 1:
+            raise ReplyError("another lab of the same name is in already")
+
+    def _require_quorum(self, present: int, phase: str, screened: Screened | None = None) -> None:
+        missing = dict(self.roster.excluded)
+        if screened is not None:
+            missing |= self.roster.named(screened.failed | screened.broken)
+        self.roster.require_quorum(present, self.federation.training.quorum, phase, missing)
+
+
+@dataclass(frozen=True)
+class _Present:
+    """All that a strategy asks of a grid when it configures a round: the nodes that are in.
+
+    Flower's sampling waits without a bound for nodes that have left the real grid.
+    """
+
+    nodes: list[int]
+
+    def get_node_ids(self) -> list[int]:
+        """Return the nodes."""
+        return self.nodes
