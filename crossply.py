@@ -8,6 +8,7 @@ import sys
 import typer
 
 import client.cli
+import server.cli
 import simulation.cli
 from common.errors import CrossplyError
 
@@ -17,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Many labs, one property predictor, and nothing private leaves a lab.",
 )
-app.add_typer(client.cli.app, name="lab", help="At a lab: look at its data before anything else.")
+app.add_typer(client.cli.app, name="lab", help="At a lab: check its data, join, take part.")
+app.add_typer(server.cli.app, name="server", help="At the coordinator: invite labs, run them.")
 app.command(name="simulate")(simulation.cli.simulate)
 app.command(name="demo")(simulation.cli.demo)
 

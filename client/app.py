@@ -95,7 +95,7 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
     """Sum the shared head's errors on the lab's held-out specimens."""
     request = EvaluateRequest.from_record(record, shapes=federation_shapes(lab.federation))
     _agree(lab, request.fingerprint)
-    needed = lab.federation.privacy.min_specimens
+    needed = lab.needed
     measured = np.isfinite(lab.held_out.targets).sum(axis=0)
     if not (measured >= needed).any():
         raise RequestError(

@@ -22,11 +22,19 @@ class Lab:
     federation : Federation
     training, held_out : Specimens
         Never share a specimen, nor a group.
+    min_specimens : int or None
+        What the lab itself asks for, where that is more than the federation does.
     """
 
     federation: Federation
     training: Specimens
     held_out: Specimens
+    min_specimens: int | None = None
+
+    @property
+    def needed(self) -> int:
+        """How many specimens anything that leaves the lab is at least about."""
+        return max(self.min_specimens or 0, self.federation.privacy.min_specimens)
 
     @property
     def shared_targets(self) -> np.ndarray:
@@ -35,11 +43,11 @@ class Lab:
         Returns
         -------
         ndarray of shape (n_targets,), bool
-            At least ``min_specimens`` values, held-out ones counted too.
+            At least `needed` values, held-out ones counted too.
         """
         targets = np.concatenate([self.training.targets, self.held_out.targets])
         measured: np.ndarray = np.isfinite(targets).sum(axis=0)
-        return measured >= self.federation.privacy.min_specimens
+        return measured >= self.needed
 
     @property
     def shared_training_targets(self) -> np.ndarray:

@@ -21,16 +21,16 @@ from typing import TypeAlias
 
 import grpc
 from flwr.app import Context, Message, RecordDict
-from flwr.app.metadata import Metadata
 from flwr.clientapp import ClientApp
 
 from client.membership import Membership
 from client.policy import Gate
 from client.sent_log import SentLog
-from client.tls import diagnose
+from client.tls import Diagnosis, diagnose
 from common.errors import INTERNAL, CrossplyError, LinkError, RequestError, known_code
 from common.link_pb2 import Farewell, FromLab, Hello, Reply, Task, ToLab
 from common.link_pb2_grpc import LinkStub
+from common.text import printable
 from common.threads import one_thread
 from common.wire import from_content, to_content
 
@@ -108,7 +108,7 @@ class Answerer:
         with one_thread():
             reply = self.app(_message(task, content, self.context), self.context)
         if reply.has_error():
-            raise _Refused(known_code(reply.error.reason))
+            raise _RefusedError(known_code(reply.error.reason))
         return self.gate.check_reply(task.message_type, reply.content)
 
     def _logged(self, task: Task, reply: Reply) -> Reply:
@@ -121,7 +121,7 @@ class Answerer:
         return reply
 
 
-class _Refused(CrossplyError):
+class _RefusedError(CrossplyError):
     """The lab's app has answered with a code; its text is in the log already."""
 
     def __init__(self, code: str) -> None:
@@ -165,7 +165,7 @@ class Link:
             if isinstance(event, grpc.RpcError):
                 self._raise_if_hopeless(event)
             if time.monotonic() - since >= self.patience:
-                raise LinkError(self._why_not() or "the coordinator ends every connection")
+                raise LinkError(self._why_not())
             # jitter: a hundred labs do not come back in one instant
             time.sleep(min(pause * random.uniform(0.5, 1.0), self.patience))
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -216,10 +216,50 @@ class Link:
         if code in REFUSED:
             raise LinkError(f"the coordinator refuses: {details}")
         log.info("no connection: %s", details)
-        diagnosis = diagnose_membership(self.membership)
+        diagnosis = self._diagnose()
         if diagnosis is not None and diagnosis.lasting:
             raise LinkError(diagnosis.sentence)
 
-    def _why_not(self) -> str | None:
-        diagnosis = diagnose_membership(self.membership)
-        return diagnosis.sentence if diagnosis else None
+    def _why_not(self) -> str:
+        diagnosis = self._diagnose()
+        if diagnosis is None:
+            return f"{self.membership.address} ends every connection; ask the coordinator why"
+        return diagnosis.sentence
+
+    def _diagnose(self) -> Diagnosis | None:
+        member = self.membership
+        return diagnose(member.address, member.ca_path, member.certificate_path, member.key_path)
+
+
+def _message(task: Task, content: RecordDict, context: Context) -> Message:
+    message = Message(content, context.node_id, task.message_type)
+    message.metadata.__dict__["_message_id"] = task.message_id
+    return message
+
+
+def _in_background(call: Iterator[ToLab]) -> queue.SimpleQueue[Event]:
+    """Read a stream in a thread, so that what comes during a task is seen after it."""
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for message in call:
+                events.put(message)
+            events.put(None)
+        except grpc.RpcError as error:
+            events.put(error)
+
+    threading.Thread(target=read, name="link-reader", daemon=True).start()
+    return events
+
+
+def _latest(events: queue.SimpleQueue[Event]) -> Event:
+    """Wait for an event, and skip those that a later one has made void: tasks that were late."""
+    event = events.get()
+    while not events.empty() and not _is_welcome(event):
+        event = events.get()
+    return event
+
+
+def _is_welcome(event: Event) -> bool:
+    return isinstance(event, ToLab) and event.WhichOneof("kind") == "welcome"

@@ -56,14 +56,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         names the line.
     """
     try:
-        return tomllib.loads(_content(path).decode("utf-8-sig"))
+        text = _content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"
         ) from error
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Read TOML from a text.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not TOML; names the source and the line.
+    """
+    try:
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # besides its own error, tomllib lets through those of endless numbers and of deep lists
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+        raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
 
 
 def _content(path: Path) -> bytes:

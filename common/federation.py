@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from common.configuration import Section, override, parse, read_toml
+from common.configuration import Section, override, parse, parse_toml, read_toml
 from common.errors import UnitError
 from common.units import check_unit, seconds
 
@@ -255,3 +255,14 @@ def load_federation(path: Path, assignments: Sequence[str] = ()) -> Federation:
         return federation
     beside = path.absolute().parent / backbone.weights
     return federation.replace(backbone=backbone.replace(weights=str(beside)).model_dump())
+
+
+def parse_federation(text: str, source: str) -> Federation:
+    """Read the text of a federation file that came from elsewhere.
+
+    Raises
+    ------
+    ConfigurationError
+        Names the source, each wrong key, the rule and the value found.
+    """
+    return parse(Federation, parse_toml(text, source), source)

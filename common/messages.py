@@ -14,13 +14,15 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common.errors import ReplyError, RequestError
-from common.head import HeadArrays
+from common.federation import Federation
+from common.head import HeadArrays, federation_shapes
 from common.metrics import ErrorSums
 from common.records import RecordReader, Shapes, array_record, vectors
 from common.standardise import Moments, Standardiser
 
 HANDSHAKE = "query.handshake"
 STATISTICS = "query.statistics"
+TRAIN = "train"
 EVALUATE = "evaluate"
 
 HEAD = "arrays"
@@ -141,26 +143,34 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReply:
-    """A lab's trained head, with how many specimens it was trained on and its training loss."""
+    """A lab's trained head, and how many specimens it was trained on.
+
+    Attributes
+    ----------
+    train_loss : float or None
+        None from a lab whose policy keeps it back.
+    """
 
     head: HeadArrays
     num_examples: int
-    train_loss: float
+    train_loss: float | None
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
-        metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, TRAIN_LOSS: self.train_loss})
+        metrics = MetricRecord({NUM_EXAMPLES: self.num_examples})
+        if self.train_loss is not None:
+            metrics[TRAIN_LOSS] = self.train_loss
         return RecordDict({HEAD: array_record(self.head), METRICS: metrics})
 
     @classmethod
     def from_record(cls, record: RecordDict, *, shapes: Shapes) -> TrainReply:
         """Read the record; raise ReplyError if it breaks the schema."""
         reader = RecordReader(record, ReplyError)
-        metrics = reader.metrics(METRICS, {NUM_EXAMPLES, TRAIN_LOSS})
+        metrics = reader.metrics(METRICS, {NUM_EXAMPLES}, optional={TRAIN_LOSS})
         return cls(
             head=reader.arrays(HEAD, shapes, "float32"),
             num_examples=metrics.count(NUM_EXAMPLES),
-            train_loss=metrics.number(TRAIN_LOSS),
+            train_loss=metrics.number(TRAIN_LOSS) if TRAIN_LOSS in metrics else None,
         )
 
 
@@ -267,6 +277,12 @@ def train_config(fingerprint: str) -> ConfigRecord:
 def message_to(node_id: int, message_type: str, record: RecordDict) -> Message:
     """Return a message to one node."""
     return Message(record, dst_node_id=node_id, message_type=message_type)
+
+
+def read_model(record: RecordDict, federation: Federation) -> tuple[HeadArrays, Standardiser]:
+    """Read a released head and its standardiser; raise RequestError if they do not fit."""
+    reader, shapes = RecordReader(record, RequestError), federation_shapes(federation)
+    return reader.arrays(HEAD, shapes, "float32"), _read_standardiser(reader, shapes)
 
 
 def _read_standardiser(reader: RecordReader, shapes: Shapes) -> Standardiser:

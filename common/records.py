@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,10 +73,10 @@ class RecordReader:
             raise self._error(f"{key}: expected a record of settings, found none")
         return Values(record, self._error)
 
-    def metrics(self, key: str, names: set[str]) -> Values:
-        """Return the metrics under `key`: the only metrics there are, with exactly these names."""
+    def metrics(self, key: str, names: set[str], optional: Set[str] = frozenset()) -> Values:
+        """Return the metrics under `key`: the only ones there are, with these names and no more."""
         records = self._record.metric_records
-        if set(records) != {key} or set(records[key]) != names:
+        if set(records) != {key} or set(records[key]) - optional != names:
             found = {str(name): sorted(record) for name, record in records.items()}
             raise self._error(f"{key}: expected the numbers {sorted(names)}, found {found}")
         return Values(records[key], self._error)
@@ -88,6 +88,9 @@ class Values:
     def __init__(self, values: Mapping[str, Any], error: type[CrossplyError]) -> None:
         self._values = values
         self._error = error
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
 
     def text(self, key: str) -> str:
         """Return a short printable text."""

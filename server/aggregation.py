@@ -86,7 +86,7 @@ def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None
         raise ReplyError(
             f"trained on {reply.num_examples} specimens, and counted {num_examples} before"
         )
-    if not 0 <= reply.train_loss <= LARGEST_LOSS:
+    if reply.train_loss is not None and not 0 <= reply.train_loss <= LARGEST_LOSS:
         raise ReplyError(f"a training loss of {reply.train_loss:.3g} cannot be")
     moved = _norm({name: reply.head[name] - head[name] for name in head})
     allowed = LARGEST_STEP * (1.0 + _norm(head))
@@ -153,15 +153,16 @@ def fill_missing_rows(updates: Sequence[TrainReply], counts: np.ndarray) -> list
 
 
 def mean_loss(updates: Sequence[TrainReply]) -> float:
-    """Return the training loss over the specimens of all labs.
+    """Return the training loss over the specimens of all labs that tell it; NaN if none does.
 
     Examples
     --------
     >>> mean_loss([TrainReply(head={}, num_examples=n, train_loss=n) for n in (1, 3)])
     2.5
     """
-    total = sum(update.num_examples for update in updates)
-    return sum(update.num_examples * update.train_loss for update in updates) / total
+    told = [(u.num_examples, u.train_loss) for u in updates if u.train_loss is not None]
+    total = sum(count for count, _ in told)
+    return sum(count * loss for count, loss in told) / total if told else float("nan")
 
 
 def _check_moments(moments: Moments, at_most: int, what: str) -> None:

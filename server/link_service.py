@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import grpc
-from common.identity import Identity, identity_of
 
 from common.errors import CrossplyError, EnrolmentError, LinkError
+from common.identity import Identity, identity_of
 from common.link_pb2 import (
     EnrolReply,
     EnrolRequest,

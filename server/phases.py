@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import cast
 
@@ -199,7 +199,8 @@ class Coordinator:
         filled = fill_missing_rows([updates[node] for node in nodes], counts)
         for node, update in zip(nodes, filled, strict=True):
             # what a strategy sees is written anew: our keys, our order, nothing a lab added
-            screened.accepted[node].content = update.to_record()
+            # and no losses, which Flower would want of all labs or of none
+            screened.accepted[node].content = replace(update, train_loss=None).to_record()
         accepted = [screened.accepted[node] for node in nodes]
         arrays, _ = strategy.aggregate_train(server_round, accepted)
         if arrays is None:

@@ -1,0 +1,157 @@
+"""What `crossply lab doctor` looks at before a lab takes part; nothing about the data is sent."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import grpc
+import torch
+from cryptography import x509
+
+from client.dataset import check_folder
+from client.feature_cache import default_folder
+from client.findings import Findings
+from client.membership import Membership
+from client.policy import load_policy
+from client.sent_log import verified
+from client.tls import diagnose
+from common.errors import CrossplyError
+from common.federation import Federation
+from common.link_pb2 import LookReply, LookRequest
+from common.link_pb2_grpc import LinkStub
+
+CLOCK_SKEW_S = 60.0
+DAYS_LEFT = 30
+FREE_BYTES = 1_000_000_000
+TIMEOUT_S = 10.0
+
+
+def examine(membership: Membership, clock: Callable[[], float] = time.time) -> Findings:
+    """Look at all that taking part needs.
+
+    Parameters
+    ----------
+    membership : Membership
+    clock : callable
+        This computer's time, in seconds since 1970.
+    """
+    findings = Findings()
+    federation = _examine_agreement(membership, findings)
+    _examine_certificate(membership, findings)
+    reached = _examine_connection(membership, findings)
+    if reached is not None:
+        compare(reached, membership, findings, clock())
+    _examine_disk(membership, findings)
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU, no GPU"
+    findings.passed("device", f"{device}; torch {torch.__version__}, flwr {version('flwr')}")
+    if federation is not None:
+        _examine_data(membership, federation, findings)
+    return findings
+
+
+def compare(reached: LookReply, membership: Membership, findings: Findings, now: float) -> None:
+    """Compare the coordinator's clock, version and agreement with this lab's."""
+    skew = now - reached.time
+    if abs(skew) > CLOCK_SKEW_S:
+        findings.fix(
+            "clock",
+            f"this computer's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'} of "
+            "the coordinator's",
+            "set it by the network; certificates have dates, nothing else depends on it",
+        )
+    else:
+        findings.passed("clock", "agrees with the coordinator's to a minute")
+    if reached.version != version("crossply"):
+        findings.stop(
+            "version",
+            f"crossply {version('crossply')} here, {reached.version} at the coordinator",
+            "install the same version",
+        )
+    if reached.fingerprint != membership.fingerprint:
+        findings.stop(
+            "agreement",
+            f"{membership.fingerprint[:12]} here, {reached.fingerprint[:12]} at the coordinator",
+            "ask for a new invite",
+        )
+
+
+def _examine_agreement(membership: Membership, findings: Findings) -> Federation | None:
+    try:
+        federation = membership.federation()
+        findings.passed("agreement", f"{federation.name}, {membership.fingerprint[:12]}")
+        load_policy(membership.policy_path, federation)
+        findings.passed("policy.toml", "can be read")
+        entries = verified(membership.log_path)
+        findings.passed("sent.jsonl", f"{len(entries)} messages, unbroken")
+    except CrossplyError as error:
+        findings.stop("state folder", *_parted(error))
+        return None
+    return federation
+
+
+def _examine_certificate(membership: Membership, findings: Findings) -> None:
+    certificate = x509.load_pem_x509_certificate(membership.certificate_path.read_bytes())
+    left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
+    if left < DAYS_LEFT:
+        findings.fix(
+            "lab.crt",
+            f"this lab's certificate ends in {left} days",
+            "ask the coordinator to revoke this lab and to send a new invite",
+        )
+    else:
+        findings.passed("lab.crt", f"good for {left} days")
+
+
+def _examine_connection(membership: Membership, findings: Findings) -> LookReply | None:
+    diagnosis = diagnose(
+        membership.address,
+        membership.ca_path,
+        membership.certificate_path,
+        membership.key_path,
+    )
+    if diagnosis is not None:
+        found, _, action = diagnosis.sentence.partition("; ")
+        findings.stop("connection", found, action)
+        return None
+    with grpc.secure_channel(membership.address, membership.credentials()) as channel:
+        try:
+            reached: LookReply = LinkStub(channel).Look(LookRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            found, _, action = str(error.details()).partition("; ")
+            findings.stop("connection", f"the coordinator refuses: {found}", action)
+            return None
+    findings.passed(
+        "connection",
+        f"{membership.address}, TLS 1.3 both ways; {reached.phase}, round {reached.server_round} "
+        f"of {reached.num_rounds}",
+    )
+    return reached
+
+
+def _examine_disk(membership: Membership, findings: Findings) -> None:
+    for name, folder in (("state folder", membership.folder), ("feature cache", default_folder())):
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if free < FREE_BYTES:
+            findings.fix(name, f"{free / 1e6:.0f} MB are free", "make room: 1 GB is comfortable")
+        else:
+            findings.passed(name, f"{free / 1e9:.0f} GB are free")
+
+
+def _examine_data(membership: Membership, federation: Federation, findings: Findings) -> None:
+    try:
+        _, found = check_folder(membership.data, federation, decode=False)
+    except CrossplyError as error:
+        findings.stop("data", *_parted(error))
+        return
+    findings.items.extend(found.items)
+
+
+def _parted(error: CrossplyError) -> tuple[str, str]:
+    found, _, action = str(error).partition("; ")
+    return found, action

@@ -1,0 +1,250 @@
+"""The lab decides: which tasks it answers, and what may leave it.
+
+The gate stands before and after the lab's app. What passes it outwards is written anew, as exactly
+one known message, so that nothing else can ride along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from flwr.app import RecordDict
+from pydantic import Field
+
+from client.sent_log import SentLog
+from common.configuration import Section, parse, read_toml
+from common.errors import ConfigurationError, PolicyError, RequestError
+from common.federation import Federation
+from common.head import federation_shapes
+from common.messages import (
+    ERROR_SUMS,
+    EVALUATE,
+    HANDSHAKE,
+    STATISTICS,
+    TRAIN,
+    TRAIN_LOSS,
+    EvaluateReply,
+    EvaluateRequest,
+    HandshakeReply,
+    StatisticsReply,
+    TrainReply,
+    TrainRequest,
+    bucketed,
+    query_fingerprint,
+)
+from common.metrics import ErrorSums
+from common.standardise import Moments
+
+Reply: TypeAlias = HandshakeReply | StatisticsReply | TrainReply | EvaluateReply
+
+METRICS = (TRAIN_LOSS, ERROR_SUMS)
+
+DEFAULT_POLICY = f"""\
+# What this lab lets leave it. Yours alone: the coordinator never sees this file.
+
+# Sums and updates leave only if they are over at least so many specimens; never fewer than the
+# federation's own min_specimens, which holds where nothing stands here.
+# min_specimens = 30
+
+# Which numbers about quality may leave: the loss of training, and sums of errors on held-out
+# specimens. Without the second, your lab is missing in the table of results.
+metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}"]
+
+# true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
+# spreads stay as they are; your lab's weight in the average is rounded with its number.
+round_counts = false
+
+# How many training rounds are answered in 24 hours.
+rounds_per_day = 2000
+"""
+
+
+class Policy(Section):
+    """What stands in ``policy.toml``; the text of `DEFAULT_POLICY` explains it."""
+
+    min_specimens: int | None = Field(default=None, ge=1)
+    metrics: tuple[str, ...] = METRICS
+    round_counts: bool = False
+    rounds_per_day: int = Field(default=2000, ge=1)
+
+
+def load_policy(path: Path, federation: Federation) -> Policy:
+    """Read a lab's policy.
+
+    Raises
+    ------
+    ConfigurationError
+        If a key or a value is wrong, or asks for less than the federation does.
+    """
+    policy = parse(Policy, read_toml(path), str(path))
+    unknown = set(policy.metrics) - set(METRICS)
+    if unknown:
+        raise ConfigurationError(
+            f"{path}: metrics: {sorted(unknown)[0]!r} is none; choose among {', '.join(METRICS)}"
+        )
+    agreed = federation.privacy.min_specimens
+    if policy.min_specimens is not None and policy.min_specimens < agreed:
+        raise ConfigurationError(
+            f"{path}: min_specimens = {policy.min_specimens} is less than the federation's "
+            f"{agreed}; a lab may ask for more, not for less"
+        )
+    return policy
+
+
+class Gate:
+    """What a lab answers, and what may leave it.
+
+    Parameters
+    ----------
+    federation : Federation
+    lab : str
+        The name under which it is enrolled.
+    policy : Policy
+    log : SentLog
+        Says how many rounds have been answered today.
+    clock : callable
+        Returns the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        federation: Federation,
+        lab: str,
+        policy: Policy,
+        log: SentLog,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._federation = federation
+        self._lab = lab
+        self._policy = policy
+        self._log = log
+        self._clock = clock
+        self._needed = policy.min_specimens or federation.privacy.min_specimens
+
+    def check_task(self, message_type: str, content: RecordDict) -> None:
+        """Refuse a task that is not the agreement's, or that the policy does not allow.
+
+        Raises
+        ------
+        RequestError
+            If the type is unknown, the fingerprint is another, or head or standardiser do not
+            have the architecture of the federation file.
+        PolicyError
+            If the rounds of the day are used up, or what it asks for may not leave.
+        """
+        shapes = federation_shapes(self._federation)
+        if message_type in (HANDSHAKE, STATISTICS):
+            fingerprint = query_fingerprint(content)
+        elif message_type == TRAIN:
+            fingerprint = TrainRequest.from_record(content, shapes=shapes).fingerprint
+            self._check_rounds()
+        elif message_type == EVALUATE:
+            fingerprint = EvaluateRequest.from_record(content, shapes=shapes).fingerprint
+            if ERROR_SUMS not in self._policy.metrics:
+                raise PolicyError(f"{ERROR_SUMS} may not leave, by this lab's policy")
+        else:
+            raise RequestError(f"no message of ours is called {message_type[:40]!r}")
+        agreed = self._federation.fingerprint()
+        # a handshake tells the coordinator which agreement the lab holds, whatever it asks under
+        if message_type != HANDSHAKE and fingerprint != agreed:
+            raise RequestError(
+                f"the task is under the agreement {fingerprint[:12]}, this lab's is {agreed[:12]}"
+            )
+
+    def check_reply(self, message_type: str, content: RecordDict) -> RecordDict:
+        """Return what may leave of a reply, written anew.
+
+        Raises
+        ------
+        ReplyError
+            If it is not the message that the type says.
+        PolicyError
+            If it is about too few specimens.
+        """
+        reply = self._read(message_type, content)
+        if isinstance(reply, HandshakeReply):
+            if reply.lab != self._lab:
+                raise PolicyError(f"a handshake as {reply.lab!r}; this lab is {self._lab!r}")
+            return replace(reply, num_examples=bucketed(reply.num_examples)).to_record()
+        self._check_counts(reply)
+        if isinstance(reply, TrainReply) and TRAIN_LOSS not in self._policy.metrics:
+            reply = replace(reply, train_loss=None)
+        return (rounded(reply) if self._policy.round_counts else reply).to_record()
+
+    def _read(self, message_type: str, content: RecordDict) -> Reply:
+        num_targets = len(self._federation.targets)
+        if message_type == HANDSHAKE:
+            return HandshakeReply.from_record(content)
+        if message_type == STATISTICS:
+            return StatisticsReply.from_record(
+                content, num_features=self._federation.num_features, num_targets=num_targets
+            )
+        if message_type == TRAIN:
+            return TrainReply.from_record(content, shapes=federation_shapes(self._federation))
+        return EvaluateReply.from_record(content, num_targets=num_targets)
+
+    def _check_rounds(self) -> None:
+        since = self._clock() - timedelta(days=1)
+        answered = self._log.count(TRAIN, since)
+        if answered >= self._policy.rounds_per_day:
+            raise PolicyError(
+                f"{answered} rounds were answered in the last 24 hours, and rounds_per_day is "
+                f"{self._policy.rounds_per_day}"
+            )
+
+    def _check_counts(self, reply: StatisticsReply | TrainReply | EvaluateReply) -> None:
+        if isinstance(reply, EvaluateReply):
+            counts = reply.errors.count
+        elif isinstance(reply, StatisticsReply):
+            counts = np.append(reply.features.count, reply.num_examples)
+        else:
+            counts = np.array([reply.num_examples])
+        # training specimens are four fifths of those that min_specimens is about
+        needed = self._needed if isinstance(reply, EvaluateReply) else 0.5 * self._needed
+        too_few = (counts > 0) & (counts < needed)
+        if too_few.any():
+            raise PolicyError(
+                f"a sum over {counts[too_few].min():.0f} specimens; at least {needed:.0f} are "
+                "needed for it to leave"
+            )
+
+
+def rounded(
+    reply: StatisticsReply | TrainReply | EvaluateReply,
+) -> StatisticsReply | TrainReply | EvaluateReply:
+    """Return a reply with its numbers of specimens rounded down, and its sums with them.
+
+    Each sum is multiplied by the same factor as its count, so that means and spreads stay.
+
+    Examples
+    --------
+    >>> sums = Moments(count=np.array([57.0]), total=np.array([570.0]), squares=np.array([6000.0]))
+    >>> reply = rounded(StatisticsReply(num_examples=57, features=sums, targets=sums))
+    >>> reply.num_examples, float(reply.features.total[0])
+    (50, 500.0)
+    """
+    num_examples = bucketed(reply.num_examples)
+    if isinstance(reply, TrainReply):
+        return replace(reply, num_examples=num_examples)
+    if isinstance(reply, EvaluateReply):
+        return EvaluateReply(
+            num_examples=num_examples, errors=ErrorSums(**_rounded_sums(vars(reply.errors)))
+        )
+    return StatisticsReply(
+        num_examples=num_examples,
+        features=Moments(**_rounded_sums(vars(reply.features))),
+        targets=Moments(**_rounded_sums(vars(reply.targets))),
+    )
+
+
+def _rounded_sums(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    count = sums["count"]
+    buckets = np.array([bucketed(int(n)) if n else 0 for n in count], dtype=np.float64)
+    factor = buckets / np.maximum(count, 1.0)
+    return {name: buckets if name == "count" else array * factor for name, array in sums.items()}

@@ -1,0 +1,119 @@
+"""Enrolling labs: an invite goes out, a certificate request comes in, a certificate goes back.
+
+After the model of RFC 7030 (EST): whoever asks is let in by a certificate that is good for asking
+alone, so that a stranger does not get past the TLS handshake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from common.errors import EnrolmentError
+from common.identity import Identity
+from common.invite import Invite
+from common.link_pb2 import EnrolReply, EnrolRequest
+from server.authority import LAB_LIFETIME, Authority, new_serial, requested_key
+from server.register import Invited, Register
+from server.state_folder import Coordination
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+
+BOOTSTRAP_GRACE = timedelta(days=365)
+"""The certificate in an invite outlives its token, so that a late lab is told why it is refused."""
+
+
+def write_invite(state: Coordination, name: str, valid: timedelta) -> Invite:
+    """Make an invite, and note it in the register.
+
+    Raises
+    ------
+    EnrolmentError
+        If the name cannot be a lab's, or is taken.
+    """
+    if NAME.fullmatch(name) is None:
+        raise EnrolmentError(
+            f"{name!r} cannot be a lab's name: use lower-case letters, digits and hyphens, "
+            "40 at most, as in iws-dresden"
+        )
+    token, invite_id = secrets.token_urlsafe(32), secrets.token_hex(8)
+    expires = datetime.now(UTC) + valid
+    key = ec.generate_private_key(ec.SECP256R1())
+    identity = Identity(role="invite", name=invite_id, serial=new_serial())
+    authority = Authority(state.folder)
+    certificate = authority.issue(identity, key.public_key(), valid + BOOTSTRAP_GRACE)
+    invite = Invite(
+        lab=name,
+        address=state.address,
+        token=token,
+        expires=expires,
+        ca_certificate=authority.certificate_pem.decode(),
+        certificate=certificate.decode(),
+        key=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        federation=state.federation_path.read_text(encoding="utf-8"),
+        fingerprint=state.fingerprint,
+    )
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    Register(state.folder).add_invite(
+        Invited(id=invite_id, name=name, token_sha256=digest, expires=expires)
+    )
+    return invite
+
+
+class Enrolment:
+    """Answers labs that come with an invite.
+
+    Parameters
+    ----------
+    authority : Authority
+    register : Register
+    fingerprint : str
+        Of the agreement that a lab must have accepted.
+    """
+
+    def __init__(self, authority: Authority, register: Register, fingerprint: str) -> None:
+        self._authority = authority
+        self._register = register
+        self._fingerprint = fingerprint
+
+    def enrol(self, identity: Identity, request: EnrolRequest) -> EnrolReply:
+        """Sign a lab's key, once for each invite.
+
+        Raises
+        ------
+        EnrolmentError
+            If the invite is used, expired, revoked or altered, if the request cannot be read,
+            or if version or agreement differ.
+        """
+        if request.version != version("crossply"):
+            raise EnrolmentError(
+                f"you run crossply {request.version[:20]} and the coordinator "
+                f"{version('crossply')}; install the same version"
+            )
+        if request.fingerprint != self._fingerprint:
+            raise EnrolmentError(
+                f"you accepted the agreement {request.fingerprint[:12]} and the coordinator's is "
+                f"{self._fingerprint[:12]}; ask for a new invite"
+            )
+        key = requested_key(request.certificate_request)
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+        def issue(name: str) -> tuple[int, bytes]:
+            of_lab = Identity(role="lab", name=name, serial=new_serial())
+            return of_lab.serial, self._authority.issue(of_lab, key, LAB_LIFETIME)
+
+        lab = self._register.enrol(
+            identity.name, request.token, hashlib.sha256(spki).hexdigest(), issue
+        )
+        return EnrolReply(certificate=lab.certificate.encode())

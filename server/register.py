@@ -1,0 +1,236 @@
+"""Who has been invited, who is enrolled, and who is out: ``register.json``.
+
+Several processes use it at once (`invite` and `revoke` beside a running coordinator), so that each
+change reads, changes and writes the whole file under a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from pydantic import AwareDatetime, ValidationError
+
+from common.configuration import Section
+from common.errors import EnrolmentError, StateError
+from common.files import write_atomically
+from common.identity import Identity
+
+Issue: TypeAlias = Callable[[str], tuple[int, bytes]]
+"""Given a lab's name, returns the serial number of a new certificate and the certificate."""
+
+FIRST_NODE = 2
+"""Flower's own node is 1."""
+
+
+class Invited(Section):
+    """An invite that was written: of the token no more than its SHA-256 is kept."""
+
+    id: str
+    name: str
+    token_sha256: str
+    expires: AwareDatetime
+    used: AwareDatetime | None = None
+    revoked: AwareDatetime | None = None
+    key_sha256: str | None = None
+    """Of the key that it was used with: the same lab may ask again after a lost answer."""
+
+
+class EnrolledLab(Section):
+    """A lab that has a certificate; a lab that comes back after a revoke keeps its node."""
+
+    name: str
+    node_id: int
+    serial: str
+    enrolled: AwareDatetime
+    revoked: AwareDatetime | None = None
+    certificate: str
+
+
+class Contents(Section):
+    """The file."""
+
+    invites: tuple[Invited, ...] = ()
+    labs: tuple[EnrolledLab, ...] = ()
+
+
+class Register:
+    """The register in a coordinator's state folder.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "register.json"
+
+    def contents(self) -> Contents:
+        """Return what stands in the register.
+
+        Raises
+        ------
+        StateError
+            If the file cannot be read.
+        """
+        try:
+            return Contents.model_validate_json(self._path.read_bytes(), strict=False)
+        except FileNotFoundError:
+            return Contents()
+        except (OSError, ValidationError) as error:
+            raise StateError(f"{self._path} cannot be read; restore it from a copy") from error
+
+    def labs(self) -> tuple[EnrolledLab, ...]:
+        """Return the labs that have been enrolled, revoked ones too, by name."""
+        return tuple(sorted(self.contents().labs, key=lambda lab: lab.name))
+
+    def open_invites(self, now: datetime | None = None) -> tuple[Invited, ...]:
+        """Return the invites that are neither used, nor expired, nor revoked."""
+        at = now or datetime.now(UTC)
+        return tuple(
+            invite
+            for invite in self.contents().invites
+            if not invite.used and not invite.revoked and invite.expires > at
+        )
+
+    def lab_with(self, identity: Identity) -> EnrolledLab:
+        """Return the lab that a certificate belongs to.
+
+        Raises
+        ------
+        EnrolmentError
+            If the lab is unknown or revoked, or the certificate is an earlier one.
+        """
+        for lab in self.contents().labs:
+            if lab.name == identity.name and lab.serial == str(identity.serial):
+                if lab.revoked is not None:
+                    raise EnrolmentError(
+                        f"{lab.name} was revoked on {lab.revoked:%Y-%m-%d %H:%M} UTC; "
+                        "ask the coordinator for a new invite"
+                    )
+                return lab
+        raise EnrolmentError(f"the certificate of {identity.name} is not one that is enrolled here")
+
+    def add_invite(self, invite: Invited) -> None:
+        """Note an invite.
+
+        Raises
+        ------
+        EnrolmentError
+            If the name is taken by a lab or an open invite.
+        """
+        with self._changing() as contents:
+            taken = [lab.name for lab in contents[0].labs if lab.revoked is None]
+            taken += [open_.name for open_ in self.open_invites()]
+            if invite.name in taken:
+                raise EnrolmentError(
+                    f"{invite.name} has been invited or enrolled already; "
+                    f"`crossply server revoke {invite.name}` first"
+                )
+            contents[0] = contents[0].model_copy(update={"invites": (*contents[0].invites, invite)})
+
+    def revoke(self, name: str) -> str:
+        """Put out a lab, or take back its open invite; return which.
+
+        Raises
+        ------
+        EnrolmentError
+            If there is neither.
+        """
+        now = datetime.now(UTC)
+        with self._changing() as contents:
+            found = []
+            labs, invites = [], []
+            for lab in contents[0].labs:
+                if lab.name == name and lab.revoked is None:
+                    lab = lab.model_copy(update={"revoked": now})
+                    found.append("lab")
+                labs.append(lab)
+            for invite in contents[0].invites:
+                if invite.name == name and not invite.used and not invite.revoked:
+                    invite = invite.model_copy(update={"revoked": now})
+                    found.append("invite")
+                invites.append(invite)
+            if not found:
+                raise EnrolmentError(f"{name} is neither enrolled nor invited")
+            contents[0] = Contents(invites=tuple(invites), labs=tuple(labs))
+        return found[0]
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Contents]]:
+        """Hold the lock, and write what stands in the one-element list at the end of the block."""
+        descriptor = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            box = [self.contents()]
+            yield box
+            write_atomically(self._path, box[0].model_dump_json(indent=2))
+        finally:
+            os.close(descriptor)
+
+    def enrol(self, invite_id: str, token: str, key_sha256: str, issue: Issue) -> EnrolledLab:
+        """Use up an invite and enrol its lab, or return the lab that this key enrolled with it.
+
+        Parameters
+        ----------
+        invite_id, token : str
+        key_sha256 : str
+            Of the lab's public key.
+        issue : callable
+            Returns serial number and certificate for a name.
+
+        Raises
+        ------
+        EnrolmentError
+            If the invite is unknown, altered, used, expired or revoked; says which.
+        """
+        now = datetime.now(UTC)
+        with self._changing() as contents:
+            invite = _usable(contents[0], invite_id, token, key_sha256, now)
+            known = {lab.name: lab for lab in contents[0].labs}
+            if invite.used:
+                return known[invite.name]
+            serial, certificate = issue(invite.name)
+            nodes = [lab.node_id for lab in contents[0].labs]
+            before = known.get(invite.name)
+            known[invite.name] = lab = EnrolledLab(
+                name=invite.name,
+                node_id=before.node_id if before else max([FIRST_NODE - 1, *nodes]) + 1,
+                serial=str(serial),
+                enrolled=now,
+                certificate=certificate.decode(),
+            )
+            used = invite.model_copy(update={"used": now, "key_sha256": key_sha256})
+            contents[0] = Contents(
+                invites=tuple(used if i.id == used.id else i for i in contents[0].invites),
+                labs=tuple(known.values()),
+            )
+        return lab
+
+
+def _usable(
+    contents: Contents, invite_id: str, token: str, key_sha256: str, now: datetime
+) -> Invited:
+    invite = next((invite for invite in contents.invites if invite.id == invite_id), None)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    if invite is None or invite.token_sha256 != digest:
+        raise EnrolmentError("the invite is not one of this coordinator, or was altered")
+    if invite.revoked:
+        raise EnrolmentError(f"the invite of {invite.name} was revoked; ask for a new one")
+    if invite.used and invite.key_sha256 != key_sha256:
+        raise EnrolmentError(
+            f"the invite of {invite.name} was used on {invite.used:%Y-%m-%d %H:%M} UTC; "
+            "an invite is good once: ask for a new one"
+        )
+    if not invite.used and invite.expires < now:
+        raise EnrolmentError(
+            f"the invite of {invite.name} expired on {invite.expires:%Y-%m-%d %H:%M} UTC; "
+            "ask for a new one"
+        )
+    return invite

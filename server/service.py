@@ -1,0 +1,330 @@
+"""``crossply server start``: listen, wait for labs, run the phases, release, and close in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import grpc
+from flwr.app import RecordDict
+
+from common.bundle import FILE_NAME as MODEL_NAME
+from common.bundle import Model
+from common.errors import QuorumError, StateError
+from common.federation import Federation
+from common.files import write_atomically
+from common.link_pb2 import Farewell
+from common.messages import HEAD, STANDARDISER, head_record, standardiser_record
+from common.metrics import ErrorSums
+from common.wire import to_content
+from server.authority import Authority
+from server.checkpoint import Checkpoints
+from server.enrolment import Enrolment
+from server.exchange import Exchange
+from server.link import LinkGrid
+from server.link_server import LinkServer, max_message_bytes
+from server.link_service import Agreement, LinkService
+from server.register import Register
+from server.rounds import RunOptions, Watcher, run_federation
+from server.state import Progress, RoundRecord, RunResult
+from server.state_folder import Coordination, split_address
+from server.status import Status
+
+log = logging.getLogger(__name__)
+
+RESULT_NAME = "result.json"
+
+FAREWELL_S = 10.0
+"""How long a lab that is connected has to take the released model."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """How a coordinator waits, and where it listens.
+
+    Attributes
+    ----------
+    wait : float
+        Seconds that it waits for labs: at the start for all of them, later for a quorum.
+    grace : float
+        Seconds that a lab whose connection broke is waited for before a round goes on without it.
+    bind : str or None
+        ``host:port`` to listen on; by default the port of the address on every interface, or on
+        loopback if that is what the address is.
+    """
+
+    wait: float
+    grace: float
+    bind: str | None = None
+
+
+def serve(state: Coordination, options: ServeOptions) -> Path:
+    """Run the federation of a state folder, or what is left of its run.
+
+    Returns
+    -------
+    Path
+        The folder of the result.
+
+    Raises
+    ------
+    StateError
+        If another coordinator runs on the folder, or it cannot be used.
+    LinkError
+        If the port cannot be had.
+    QuorumError
+        If too few labs come, or come back, in time; names those that are missing.
+    """
+    with state.locked():
+        federation = state.federation()
+        checkpoints = Checkpoints(state.run_folder, state.fingerprint)
+        if (progress := checkpoints.load()) is not None and progress.phase == "finished":
+            log.info("the run has finished before; nothing is trained")
+            write_result(state, federation, progress.result())
+            return state.run_folder
+        register = Register(state.folder)
+        exchange = Exchange(grace=options.grace)
+        status = Status(state=state, federation=federation, exchange=exchange, register=register)
+        server = _server(state, federation, exchange, status, options)
+        log.info("listening on port %d for %s", server.start(), state.address)
+        try:
+            with _every_second(status, register, exchange):
+                result = _run(state, options, status, checkpoints, progress)
+                _release(state, federation, result, exchange, options)
+        except BaseException:
+            exchange.close(Farewell(reason=Farewell.STOPPED))
+            raise
+        finally:
+            server.stop(grace=1.0)
+        return state.run_folder
+
+
+def _run(
+    state: Coordination,
+    options: ServeOptions,
+    status: Status,
+    checkpoints: Checkpoints,
+    progress: Progress | None,
+) -> RunResult:
+    if progress is not None:
+        status.roster, status.server_round = progress.roster, progress.state.server_round
+        log.info("the run goes on after round %d", status.server_round)
+        expected = set(progress.roster.names.values())
+        status.exchange.wait_for(expected, options.wait)
+    else:
+        _wait_for_all(status, options.wait)
+    nodes = {lab.node_id: lab.name for lab in status.register.labs() if lab.revoked is None}
+    grid = LinkGrid(status.exchange, nodes, state.run_id)
+    keeper = _Keeper(checkpoints, status)
+    run_options = RunOptions(
+        keeper=keeper, watcher=_told(status.watcher()), patience=options.wait, enrolled=nodes
+    )
+    result = run_federation(grid, status.federation, run_options)
+    status.phase, status.server_round = "finished", status.federation.training.rounds
+    return result
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Checkpoints whose roster the status shows."""
+
+    checkpoints: Checkpoints
+    status: Status
+
+    def load(self) -> Progress | None:
+        return self.checkpoints.load()
+
+    def save(self, progress: Progress) -> None:
+        self.checkpoints.save(progress)
+        self.status.roster = progress.roster
+
+
+def _wait_for_all(status: Status, wait: float) -> None:
+    """Wait until every lab that is invited or enrolled is connected, or the time is over."""
+    until = time.monotonic() + wait
+    while True:
+        labs = {lab.name for lab in status.register.labs() if lab.revoked is None}
+        invited = {invite.name for invite in status.register.open_invites()} - labs
+        away = sorted(labs - status.exchange.connected())
+        names = [*away, *(f"{name} (invited, has not joined)" for name in sorted(invited))]
+        status.waits_for = ", ".join(names)
+        if labs and not names:
+            return
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.1)
+    share = status.federation.training.quorum
+    needed = max(1, ceil(share * len(labs) - 1e-9))
+    if len(labs) - len(away) < needed:
+        raise QuorumError(
+            f"{len(labs) - len(away)} of {len(labs)} labs came within {wait:.0f} s and the quorum "
+            f"is {needed}; missing: {'; '.join(names) or 'all: invite labs first'}"
+        )
+    log.warning("the run begins without %s", ", ".join(names))
+
+
+def _told(watcher: Watcher) -> Watcher:
+    """Return a watcher that writes down what it is told, too."""
+
+    def entered(phase: str) -> None:
+        log.info("phase: %s", phase)
+        watcher.entered(phase)
+
+    def counted(record: RoundRecord) -> None:
+        missing = record.failed | record.quarantined
+        log.info(
+            "round counted",
+            extra={"round": record.server_round, "labs": len(record.labs), "missing": missing},
+        )
+        watcher.counted(record)
+
+    def paused(reason: str) -> None:
+        log.warning("the run waits: %s", reason)
+        watcher.paused(reason)
+
+    return Watcher(entered=entered, counted=counted, paused=paused)
+
+
+def _server(
+    state: Coordination,
+    federation: Federation,
+    exchange: Exchange,
+    status: Status,
+    options: ServeOptions,
+) -> LinkServer:
+    authority = Authority(state.folder)
+    authority.renew_server_certificate(state.host)
+    try:
+        pair = (state.folder / "server.key", state.folder / "server.crt")
+        credentials = grpc.ssl_server_credentials(
+            [(pair[0].read_bytes(), pair[1].read_bytes())],
+            root_certificates=authority.certificate_pem,
+            require_client_auth=True,
+        )
+    except OSError as error:
+        raise StateError(f"{error.filename} cannot be read: {error.strerror}") from error
+    register = Register(state.folder)
+    service = LinkService(
+        agreement=Agreement(fingerprint=state.fingerprint, run_id=state.run_id),
+        exchange=exchange,
+        register=register,
+        enrolment=Enrolment(authority, register, state.fingerprint),
+        look=lambda: status.look(version("crossply")),
+    )
+    return LinkServer(
+        service,
+        credentials=credentials,
+        bind=options.bind or default_bind(state.address),
+        max_bytes=max_message_bytes(federation),
+    )
+
+
+def default_bind(address: str) -> str:
+    """Return where to listen for an address.
+
+    Examples
+    --------
+    >>> default_bind("fed.example.org:9443"), default_bind("localhost:9443")
+    ('[::]:9443', '127.0.0.1:9443')
+    """
+    host, port = split_address(address)
+    if host == "::1":
+        return f"[::1]:{port}"
+    return f"127.0.0.1:{port}" if host in LOOPBACK else f"[::]:{port}"
+
+
+@contextmanager
+def _every_second(status: Status, register: Register, exchange: Exchange) -> Iterator[None]:
+    """Write the status and heed revocations, each second, in a thread."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while True:
+            try:
+                exchange.revoke(lab.name for lab in register.labs() if lab.revoked is not None)
+                status.write()
+            except (OSError, StateError) as error:
+                log.error("the status cannot be kept up: %s", error)
+            if ended.wait(1.0):
+                return
+
+    thread = threading.Thread(target=work, name="status", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+        status.write()
+
+
+def _release(
+    state: Coordination,
+    federation: Federation,
+    result: RunResult,
+    exchange: Exchange,
+    options: ServeOptions,
+) -> None:
+    write_result(state, federation, result)
+    content = RecordDict(
+        {HEAD: head_record(result.head), STANDARDISER: standardiser_record(result.standardiser)}
+    )
+    # a lab whose connection is broken just now gets the model when it comes back
+    exchange.wait_for(result.labs, min(options.grace, options.wait))
+    exchange.close(Farewell(reason=Farewell.FINISHED, release=to_content(content)))
+    until = time.monotonic() + FAREWELL_S
+    while exchange.connected() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def write_result(state: Coordination, federation: Federation, result: RunResult) -> None:
+    """Write the model, and ``result.json`` beside it: the same bytes whenever it is done again."""
+    model = Model(head=result.head, standardiser=result.standardiser, fingerprint=state.fingerprint)
+    try:
+        state.run_folder.mkdir(exist_ok=True, mode=0o700)
+        model.save(state.run_folder / MODEL_NAME)
+        text = json.dumps(_record(state, federation, result), indent=2) + "\n"
+        write_atomically(state.run_folder / RESULT_NAME, text)
+    except OSError as error:
+        raise StateError(
+            f"the result cannot be written to {state.run_folder}: {error.strerror}; make room and "
+            "start again, nothing is trained anew"
+        ) from error
+
+
+def _record(state: Coordination, federation: Federation, result: RunResult) -> dict[str, Any]:
+    return {
+        "federation": federation.name,
+        "fingerprint": state.fingerprint,
+        "version": version("crossply"),
+        "labs": list(result.labs),
+        "excluded": result.excluded,
+        "rounds": [asdict(record) for record in result.history],
+        "units": {name: target.unit for name, target in federation.targets.items()},
+        "errors": {lab: _metrics(sums, federation) for lab, sums in result.evaluation.items()},
+        "errors_of_all": _metrics(_total(result.evaluation), federation),
+    }
+
+
+def _metrics(sums: ErrorSums | None, federation: Federation) -> dict[str, Any]:
+    if sums is None:
+        return {}
+    return {name: sums.metrics(index) for index, name in enumerate(federation.targets)}
+
+
+def _total(evaluation: dict[str, ErrorSums]) -> ErrorSums | None:
+    if not evaluation:
+        return None
+    first, *others = evaluation.values()
+    return sum(others, start=first)

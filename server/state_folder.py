@@ -1,0 +1,199 @@
+"""The coordinator's state folder: the agreement, keys, the register, and the run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import ValidationError
+
+from common.configuration import Section
+from common.errors import ConfigurationError, StateError
+from common.federation import FILE_NAME, Federation, load_federation
+from common.files import write_atomically
+from common.identity import Identity
+from server.authority import CA_LIFETIME, Authority, new_serial, write_key
+
+DEFAULT_FOLDER = Path("crossply-server")
+
+
+class _Settings(Section):
+    address: str
+    fingerprint: str
+    run_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordination:
+    """What a coordinator's state folder says.
+
+    Attributes
+    ----------
+    folder : Path
+    address : str
+        ``host:port``, as labs reach it.
+    fingerprint : str
+        Of the agreement when the folder was made.
+    run_id : int
+    """
+
+    folder: Path
+    address: str
+    fingerprint: str
+    run_id: int
+
+    @property
+    def federation_path(self) -> Path:
+        """The agreement."""
+        return self.folder / FILE_NAME
+
+    @property
+    def run_folder(self) -> Path:
+        """Checkpoints and the result."""
+        return self.folder / "run"
+
+    @property
+    def status_path(self) -> Path:
+        """Written by a running coordinator."""
+        return self.folder / "status.json"
+
+    @property
+    def host(self) -> str:
+        """The host of the address."""
+        return split_address(self.address)[0]
+
+    def federation(self) -> Federation:
+        """Read the agreement.
+
+        Raises
+        ------
+        StateError
+            If it has been edited since the folder was made.
+        """
+        federation = load_federation(self.federation_path)
+        if federation.fingerprint() != self.fingerprint:
+            raise StateError(
+                f"{self.federation_path} has been edited: its fingerprint is "
+                f"{federation.fingerprint()[:12]} and the labs agreed to {self.fingerprint[:12]}; "
+                "restore it, or make a new state folder and new invites"
+            )
+        return federation
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other coordinator out of the folder; the lock ends with the process.
+
+        Raises
+        ------
+        StateError
+            If another process holds it.
+        """
+        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StateError(
+                    f"another coordinator runs on {self.folder}; stop it first, or use another "
+                    "state folder"
+                ) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_locked(self) -> bool:
+        """Return whether a coordinator runs on the folder."""
+        try:
+            with self.locked():
+                return False
+        except StateError:
+            return True
+
+
+def create_coordination(federation_path: Path, address: str, folder: Path) -> Coordination:
+    """Make a coordinator's state folder, readable by its owner alone.
+
+    Raises
+    ------
+    StateError
+        If the folder exists and is not empty.
+    ConfigurationError
+        If the federation file or the address is wrong.
+    """
+    federation = load_federation(federation_path)
+    host, _ = split_address(address)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StateError(
+            f"{folder} exists already; go on with it, or name another with --state DIR"
+        )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    write_atomically(folder / FILE_NAME, federation_path.read_bytes())
+    authority = Authority.create(folder, federation.name)
+    authority.renew_server_certificate(host)
+    key = ec.generate_private_key(ec.SECP256R1())
+    operator = Identity(role="operator", name="operator", serial=new_serial())
+    write_key(folder / "operator.key", key)
+    write_atomically(
+        folder / "operator.crt", authority.issue(operator, key.public_key(), CA_LIFETIME)
+    )
+    # last: a folder with this file is complete
+    settings = _Settings(
+        address=address, fingerprint=federation.fingerprint(), run_id=secrets.randbits(62) + 1
+    )
+    write_atomically(folder / "server.json", settings.model_dump_json(indent=2))
+    return open_coordination(folder)
+
+
+def open_coordination(folder: Path) -> Coordination:
+    """Read a coordinator's state folder.
+
+    Raises
+    ------
+    StateError
+        If it is missing or is none.
+    """
+    path = folder / "server.json"
+    try:
+        settings = _Settings.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StateError(
+            f"{folder} is no state folder of a coordinator; make one with "
+            "`crossply server init federation.toml --address HOST:PORT`, or name it with --state"
+        ) from error
+    except (OSError, ValidationError) as error:
+        raise StateError(f"{path} cannot be read; restore it from a copy") from error
+    return Coordination(
+        folder=folder,
+        address=settings.address,
+        fingerprint=settings.fingerprint,
+        run_id=settings.run_id,
+    )
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none.
+
+    Examples
+    --------
+    >>> split_address("fed.example.org:9443"), split_address("[::1]:9443")
+    (('fed.example.org', 9443), ('::1', 9443))
+    """
+    host, colon, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not colon or not bare or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigurationError(
+            f"{address!r} is no address; write HOST:PORT, as in fed.example.org:9443"
+        )
+    return bare, int(port)

@@ -1,0 +1,121 @@
+"""How a run stands: written by the coordinator, read by ``crossply server status``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from common.federation import Federation
+from common.files import write_atomically
+from common.link_pb2 import LookReply
+from server.exchange import Exchange
+from server.register import Register
+from server.roster import Roster
+from server.rounds import Watcher
+from server.state import RoundRecord
+from server.state_folder import Coordination
+
+
+@dataclass(kw_only=True)
+class Status:
+    """What a running coordinator knows, and tells in ``status.json``."""
+
+    state: Coordination
+    federation: Federation
+    exchange: Exchange
+    register: Register
+    clock: Callable[[], float] = time.monotonic
+    phase: str = "waiting for labs"
+    server_round: int = 0
+    waits_for: str = ""
+    roster: Roster = field(default_factory=Roster)
+    missing: dict[str, str] = field(default_factory=dict)
+    _times: list[float] = field(default_factory=list)
+
+    def watcher(self) -> Watcher:
+        """Return what keeps this status up to date during a run."""
+        return Watcher(entered=self._entered, counted=self._counted, paused=self._paused)
+
+    def look(self, version: str) -> LookReply:
+        """Return what a lab's doctor is told."""
+        return LookReply(
+            time=time.time(),
+            version=version,
+            fingerprint=self.state.fingerprint,
+            phase=self.phase,
+            server_round=self.server_round,
+            num_rounds=self.federation.training.rounds,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it, for programs and for the table."""
+        return {
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "federation": self.federation.name,
+            "fingerprint": self.state.fingerprint,
+            "address": self.state.address,
+            "phase": self.phase,
+            "round": self.server_round,
+            "rounds": self.federation.training.rounds,
+            "seconds_left": self._seconds_left(),
+            "waits_for": self.waits_for,
+            "labs": [*self._labs(), *self._invited()],
+        }
+
+    def write(self) -> None:
+        """Write ``status.json``."""
+        write_atomically(self.state.status_path, json.dumps(self.as_json(), indent=2) + "\n")
+
+    def _labs(self) -> list[dict[str, Any]]:
+        excluded = dict(self.roster.excluded)
+        found = []
+        for lab in self.register.labs():
+            away = self.exchange.away_for(lab.name)
+            standing = "revoked" if lab.revoked else "online" if away == 0 else "away"
+            seen = None if away == float("inf") else datetime.now(UTC) - timedelta(seconds=away)
+            found.append(
+                {
+                    "lab": lab.name,
+                    "standing": "out" if lab.name in excluded and not lab.revoked else standing,
+                    "last_seen": seen.isoformat(timespec="seconds") if seen else None,
+                    "why": excluded.get(lab.name) or self.missing.get(lab.name, ""),
+                }
+            )
+        return found
+
+    def _invited(self) -> list[dict[str, Any]]:
+        enrolled = {lab.name for lab in self.register.labs() if lab.revoked is None}
+        return [
+            {
+                "lab": invite.name,
+                "standing": "invited",
+                "last_seen": None,
+                "why": f"has not joined; the invite ends {invite.expires:%Y-%m-%d %H:%M} UTC",
+            }
+            for invite in self.register.open_invites()
+            if invite.name not in enrolled
+        ]
+
+    def _seconds_left(self) -> float | None:
+        """Return the time that is left, from the median of the rounds so far."""
+        lengths = sorted(b - a for a, b in zip(self._times, self._times[1:], strict=False))
+        if self.phase != "train" or not lengths:
+            return None
+        left = self.federation.training.rounds - self.server_round
+        return round(left * lengths[len(lengths) // 2], 1)
+
+    def _entered(self, phase: str) -> None:
+        self.phase, self.waits_for = phase, ""
+        self._times = [self.clock()]
+
+    def _counted(self, record: RoundRecord) -> None:
+        self.server_round, self.waits_for = record.server_round, ""
+        self.missing = record.failed | record.quarantined
+        self._times.append(self.clock())
+
+    def _paused(self, reason: str) -> None:
+        self.waits_for = reason

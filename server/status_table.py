@@ -1,0 +1,69 @@
+"""``crossply server status``, for people."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.errors import StateError
+from server.state_folder import Coordination
+
+STYLES = {"online": "green", "away": "yellow", "out": "bold red", "revoked": "bold red"}
+
+
+def read_status(state: Coordination) -> dict[str, Any]:
+    """Return the last status that a coordinator wrote, and whether one runs now.
+
+    Raises
+    ------
+    StateError
+        If none has been started yet, or the file cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads(state.status_path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StateError(
+            f"no coordinator has been started on {state.folder}; run `crossply server start`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise StateError(f"{state.status_path} cannot be read; start the coordinator") from error
+    return {"running": state.is_locked(), **found}
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """Print a status as a table of labs and a line about the run."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("lab", "standing", "last seen", "why"):
+        table.add_column(column)
+    for lab in found["labs"]:
+        standing = lab["standing"]
+        if standing == "online" and not found["running"]:
+            standing = "away"
+        style = STYLES.get(standing, "dim")
+        seen = (lab["last_seen"] or "never").replace("T", " ").replace("+00:00", " UTC")
+        table.add_row(escape(lab["lab"]), f"[{style}]{standing}[/]", seen, escape(lab["why"]))
+    console.print(table)
+    console.print()
+    console.print(escape(_sentence(found)), soft_wrap=True)
+    if found["waits_for"] and found["running"]:
+        console.print(escape(f"Waits for labs: {found['waits_for']}"), soft_wrap=True)
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    where = f"{found['federation']} at {found['address']}"
+    if found["phase"] == "finished":
+        return f"{where}: finished after {found['rounds']} rounds."
+    if not found["running"]:
+        return (
+            f"{where}: not running; stopped in phase {found['phase']}, round {found['round']} of "
+            f"{found['rounds']}. `crossply server start` goes on from there."
+        )
+    left = found["seconds_left"]
+    eta = "" if left is None else f", about {timedelta(seconds=round(left))} left"
+    return f"{where}: {found['phase']}, round {found['round']} of {found['rounds']}{eta}."
