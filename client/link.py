@@ -256,10 +256,10 @@ def _in_background(call: Iterator[ToLab]) -> queue.SimpleQueue[Event]:
 def _latest(events: queue.SimpleQueue[Event]) -> Event:
     """Wait for an event, and skip those that a later one has made void: tasks that were late."""
     event = events.get()
-    while not events.empty() and not _is_welcome(event):
+    while _is_task(event) and not events.empty():
         event = events.get()
     return event
 
 
-def _is_welcome(event: Event) -> bool:
-    return isinstance(event, ToLab) and event.WhichOneof("kind") == "welcome"
+def _is_task(event: Event) -> bool:
+    return isinstance(event, ToLab) and event.WhichOneof("kind") == "task"

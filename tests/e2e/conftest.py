@@ -1,0 +1,233 @@
+"""A consortium on loopback: a coordinator and labs as processes of their own, ended by id.
+
+The commands are crossply's own. The processes are forked from a server that has imported torch
+and Flower once (multiprocessing's forkserver), which spares each of them seconds of importing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from typer.testing import CliRunner, Result
+
+import crossply
+from common.bundle import Model
+
+COMMAND = """
+import os, sys
+log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(log, 1), os.dup2(log, 2)
+os.environ.update({environment!r})
+sys.argv = {argv!r}
+sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
+{before}
+import crossply
+crossply.main()
+"""
+
+PRELOADED = ["server.service", "client.service", "client.joining", "crossply"]
+
+TIMEOUT_S = 60.0
+
+
+def until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT_S) -> Any:
+    """Wait for a condition and return what it gave."""
+    end = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {timeout} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Running:
+    """A process that runs a command."""
+
+    process: ForkServerProcess
+    log: Path
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+    def says(self, words: str, timeout: float = TIMEOUT_S) -> None:
+        until(lambda: words in self.text() or self.ended(), words, timeout)
+        assert words in self.text(), self.text()
+
+    def ended(self) -> bool:
+        return not self.process.is_alive()
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.send(signal.SIGKILL)
+        self.process.join(10)
+
+    def exit_code(self, timeout: float = TIMEOUT_S) -> int:
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"still runs:\n{self.text()}"
+        return self.process.exitcode
+
+
+@dataclass
+class Site:
+    """One coordinator and its labs, each in folders of its own."""
+
+    folder: Path
+    make_lab: Callable[[str], Any]
+    context: Any
+    port: int = field(default_factory=free_port)
+    running: list[Running] = field(default_factory=list)
+    started: int = 0
+
+    def agree(self, **training: Any) -> Path:
+        """Write the federation file and make the coordinator's state folder."""
+        agreement = self.make_lab("template").federation | {
+            "backbone": {"name": "efficientnet_lite0"},
+            "head": {"hidden": [8]},
+            "training": {"rounds": 3, "quorum": 1.0, "round_deadline": "30 s"} | training,
+            "privacy": {"min_specimens": 4},
+        }
+        path = self.folder / "federation.toml"
+        path.write_text(tomli_w.dumps(agreement))
+        self.do("server", "init", path, "--address", self.address, "--state", self.server)
+        return path
+
+    @property
+    def server(self) -> Path:
+        return self.folder / "server"
+
+    @property
+    def address(self) -> str:
+        return f"localhost:{self.port}"
+
+    def state(self, lab: str) -> Path:
+        return self.folder / f"state-{lab}"
+
+    def do(self, *arguments: object) -> Result:
+        """Run a command in this process; it must succeed."""
+        result = self.tries(*arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result
+
+    def tries(self, *arguments: object) -> Result:
+        return CliRunner().invoke(crossply.app, [str(argument) for argument in arguments])
+
+    def invite(self, lab: str, *options: object) -> Path:
+        path = self.folder / f"{lab}.invite"
+        self.do("server", "invite", lab, "--state", self.server, "--out", path, *options)
+        return path
+
+    def join(self, lab: str) -> None:
+        """Invite a lab and let it join; the coordinator must be running."""
+        path = self.invite(lab)
+        data = self.make_lab(f"data-{lab}")
+        fingerprint = json.loads(path.read_text())["fingerprint"]
+        self.do(
+            *("lab", "join", path, "--data", data.path, "--state", self.state(lab)),
+            *("--yes", "--fingerprint", fingerprint[:12]),
+        )
+
+    def start(self, *arguments: object, before: str = "", **environment: str) -> Running:
+        """Start a command as a process."""
+        self.started += 1
+        log = self.folder / f"{self.started:03d}-{'-'.join(map(str, arguments[:2]))}.log"
+        argv = ["crossply", *(str(argument) for argument in arguments)]
+        code = COMMAND.format(log=str(log), environment=environment, argv=argv, before=before)
+        process = self.context.Process(target=exec, args=(code, {}))
+        process.start()
+        made = Running(process, log)
+        self.running.append(made)
+        return made
+
+    def coordinator(self, *options: object, before: str = "") -> Running:
+        made = self.start("server", "start", "--state", self.server, *options, before=before)
+        until(lambda: "listening" in made.text() or made.ended(), "the coordinator listens")
+        return made
+
+    def lab(self, name: str, *options: object, before: str = "") -> Running:
+        return self.start("lab", "start", "--state", self.state(name), *options, before=before)
+
+    def status(self) -> dict[str, Any]:
+        found = self.do("server", "status", "--state", self.server, "--json")
+        status: dict[str, Any] = json.loads(found.output)
+        return status
+
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.server / "run" / "result.json").read_text())
+        return found
+
+    def model(self) -> Model:
+        return Model.load(self.server / "run" / "model.safetensors")
+
+    def model_bytes(self) -> bytes:
+        return (self.server / "run" / "model.safetensors").read_bytes()
+
+    def joined(self, *labs: str, **training: Any) -> None:
+        """Agree, and let labs join at a coordinator that is stopped afterwards."""
+        self.agree(**training)
+        coordinator = self.coordinator("--wait", "5 min")
+        for lab in labs:
+            self.join(lab)
+        coordinator.send(signal.SIGTERM)
+        assert coordinator.exit_code() == 0, coordinator.text()
+
+    def close(self) -> None:
+        for running in self.running:
+            with suppress(ProcessLookupError):
+                running.send(signal.SIGCONT)
+            running.kill()
+
+
+@pytest.fixture(scope="session")
+def forked() -> Any:
+    """Return the context that forks processes from a warm server."""
+    # read once, when gRPC is imported: crossply's commands set them before that
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache of features that all runs of the session share."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path,
+    make_lab: Callable[[str], Any],
+    forked: Any,
+    feature_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Site]:
+    """A consortium whose processes are ended with the test."""
+    monkeypatch.setenv("CROSSPLY_CACHE", str(feature_cache))
+    made = Site(tmp_path, make_lab, forked)
+    yield made
+    made.close()

@@ -1,0 +1,40 @@
+"""A run over the link: processes, certificates, and the bits of the run in one process."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.app import client_app
+from client.opening import open_lab
+from common.federation import load_federation
+from server.rounds import run_federation
+from simulation.grid import InProcessGrid
+
+LABS = ("aachen", "bremen", "celle")
+
+
+def in_process(site: Any, agreement: Path) -> Any:
+    federation = load_federation(agreement)
+    labs = {lab: open_lab(site.folder / f"data-{lab}", federation, lab) for lab in LABS}
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    return run_federation(InProcessGrid(app, {lab: {"lab": lab} for lab in labs}), federation)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg"])
+def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
+    site: Any, strategy: str
+) -> None:
+    site.joined(*LABS, rounds=4, strategy=strategy)
+    coordinator = site.coordinator("--wait", "60 s")
+    labs = [site.lab(lab) for lab in LABS]
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert [lab.exit_code() for lab in labs] == [0, 0, 0]
+    expected = in_process(site, site.folder / "federation.toml")
+    model = site.model()
+    for name, array in expected.head.items():
+        np.testing.assert_array_equal(model.head[name], array)
+    np.testing.assert_array_equal(model.standardiser.feature_mean, expected.standardiser.feature_mean)
+    released = (site.state("celle") / "model" / "model.safetensors").read_bytes()
+    assert released == site.model_bytes()
