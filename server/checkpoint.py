@@ -120,6 +120,8 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
     record = {
         "fingerprint": fingerprint,
         "phase": progress.phase,
+        # safetensors sorts its arrays, and strategies go by the head's own order
+        "order": list(arrays),
         "server_round": state.server_round,
         "history": [asdict(record) for record in state.history],
         "roster": {
@@ -135,9 +137,10 @@ def _from_bytes(payload: bytes, fingerprint: str, path: Path) -> Progress:
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
         record: dict[str, Any] = json.loads(header["__metadata__"]["record"])
         groups: dict[str, dict[str, np.ndarray]] = {}
-        for key, array in load_tensors(payload).items():
+        arrays = load_tensors(payload)
+        for key in record["order"]:
             group, name = json.loads(key)
-            groups.setdefault(group, {})[name] = array
+            groups.setdefault(group, {})[name] = arrays[key]
         if record["fingerprint"] != fingerprint:
             raise StateError(
                 f"{path.parent} holds a run under the agreement {record['fingerprint'][:12]}, and "

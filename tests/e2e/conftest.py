@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -90,6 +91,71 @@ class Running:
         return self.process.exitcode
 
 
+class Proxy:
+    """A TCP proxy on loopback that can be slowed down and cut."""
+
+    def __init__(self, to_port: int) -> None:
+        self.to_port = to_port
+        self.cut = threading.Event()
+        self.bytes_up = 0
+        self.pause_s = 0.0
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads: list[threading.Thread] = []
+        self._begin(self._accept)
+
+    def break_all(self) -> None:
+        """Break the connections that are open."""
+        for pair in self._pairs:
+            for end in pair:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.break_all()
+        for thread in self._threads:
+            thread.join(5)
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                if self.cut.is_set():
+                    near.close()
+                    continue
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.to_port))
+                except OSError:
+                    near.close()
+                    continue
+                self._pairs.append((near, far))
+                self._begin(self._pump, near, far, True)
+                self._begin(self._pump, far, near, False)
+
+    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(4096):
+                if up:
+                    time.sleep(self.pause_s)
+                    self.bytes_up += len(data)
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 @dataclass
 class Site:
     """One coordinator and its labs, each in folders of its own."""
@@ -98,6 +164,7 @@ class Site:
     make_lab: Callable[[str], Any]
     context: Any
     port: int = field(default_factory=free_port)
+    proxy: Proxy | None = None
     running: list[Running] = field(default_factory=list)
     started: int = 0
 
@@ -120,7 +187,12 @@ class Site:
 
     @property
     def address(self) -> str:
-        return f"localhost:{self.port}"
+        """The address that labs are told: the proxy's, where there is one."""
+        return f"localhost:{self.proxy.port if self.proxy else self.port}"
+
+    def through_a_proxy(self) -> Proxy:
+        self.proxy = Proxy(self.port)
+        return self.proxy
 
     def state(self, lab: str) -> Path:
         return self.folder / f"state-{lab}"
@@ -162,7 +234,8 @@ class Site:
         return made
 
     def coordinator(self, *options: object, before: str = "") -> Running:
-        made = self.start("server", "start", "--state", self.server, *options, before=before)
+        here = ("--state", self.server, "--bind", f"127.0.0.1:{self.port}")
+        made = self.start("server", "start", *here, *options, before=before)
         until(lambda: "listening" in made.text() or made.ended(), "the coordinator listens")
         return made
 
@@ -198,6 +271,8 @@ class Site:
             with suppress(ProcessLookupError):
                 running.send(signal.SIGCONT)
             running.kill()
+        if self.proxy is not None:
+            self.proxy.close()
 
 
 @pytest.fixture(scope="session")
@@ -231,3 +306,9 @@ def site(
     made = Site(tmp_path, make_lab, forked)
     yield made
     made.close()
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., Any]:
+    """Return `until`: tests in this folder cannot import it."""
+    return until

@@ -35,6 +35,8 @@ def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     model = site.model()
     for name, array in expected.head.items():
         np.testing.assert_array_equal(model.head[name], array)
-    np.testing.assert_array_equal(model.standardiser.feature_mean, expected.standardiser.feature_mean)
+    np.testing.assert_array_equal(
+        model.standardiser.feature_mean, expected.standardiser.feature_mean
+    )
     released = (site.state("celle") / "model" / "model.safetensors").read_bytes()
     assert released == site.model_bytes()

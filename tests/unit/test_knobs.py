@@ -5,6 +5,7 @@ from typing import Any
 import typer.main
 
 import crossply
+from client.policy import Policy
 from client.settings import LabSettings
 from common.configuration import Section
 from common.federation import Federation
@@ -83,6 +84,10 @@ def test_keys_of_the_lab_file() -> None:
     }
 
 
+def test_keys_of_the_policy() -> None:
+    assert keys(Policy) == {"min_specimens", "metrics", "round_counts", "rounds_per_day"}
+
+
 def options(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:
     named = {option for parameter in command.params for option in parameter.opts}
     found = {prefix: named}
@@ -96,6 +101,16 @@ def test_options_of_the_command() -> None:
         "crossply": {"--debug"},
         "crossply lab": set(),
         "crossply lab check": {"folder", "--federation", "--json"},
+        "crossply lab join": {"invite", "--data", "--state", "--yes", "--fingerprint"},
+        "crossply lab doctor": {"--state", "--json"},
+        "crossply lab start": {"--state", "--patience", "--forever", "--log-json"},
+        "crossply lab log": {"--state", "--verify", "--expect", "--last", "--json"},
+        "crossply server": set(),
+        "crossply server init": {"federation", "--address", "--state"},
+        "crossply server invite": {"name", "--valid", "--out", "--state"},
+        "crossply server revoke": {"name", "--state"},
+        "crossply server start": {"--state", "--wait", "--grace", "--bind", "--log-json"},
+        "crossply server status": {"--state", "--json"},
         "crossply simulate": {
             "folder",
             "--mode",

@@ -1,0 +1,360 @@
+"""FAULTS §1, 17 to 20 and 23: invites, certificates, strangers, and the limits of the door."""
+
+import json
+import os
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from client.membership import open_membership
+from common.link_pb2 import Content, EnrolRequest, FromLab, Hello, LookRequest, Reply
+from common.link_pb2_grpc import LinkStub
+from server.authority import Authority, write_key
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_two_people_who_have_never_met_train_together(site: Any) -> None:
+    site.agree(rounds=2)
+    coordinator = site.coordinator()
+    for lab in ("aachen", "bremen"):
+        site.join(lab)
+    doctor = site.do("lab", "doctor", "--state", site.state("aachen"))
+    assert "aachen is ready" in doctor.output and "TLS 1.3 both ways" in doctor.output
+    labs = [site.lab(lab) for lab in ("aachen", "bremen")]
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert [lab.exit_code() for lab in labs] == [0, 0]
+    assert site.result()["labs"] == ["aachen", "bremen"]
+    assert site.status()["phase"] == "finished"
+    # what one may read, and what has left
+    state = site.state("aachen")
+    assert [mode(state), mode(state / "lab.key")] == [0o700, 0o600]
+    assert [mode(site.server), mode(site.server / "ca.key")] == [0o700, 0o600]
+    log = site.do("lab", "log", "--state", state, "--json")
+    types = [entry["type"] for entry in json.loads(log.output)]
+    assert types == ["query.handshake", "query.statistics", "train", "train", "evaluate"]
+    assert "Fingerprint" not in site.do("server", "status", "--state", site.server).output
+
+
+def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Any) -> None:
+    site.agree()
+    path = site.invite("aachen")
+    data = site.make_lab("data-aachen").path
+    asked = site.tries("lab", "join", path, "--data", data, "--state", site.state("aachen"))
+    assert asked.exit_code == 1
+    for words in ("strength in MPa, 0 to 3000", "never leaves it", "Fingerprint", "micrographs"):
+        assert words in asked.output
+    assert not site.state("aachen").exists()
+
+
+def joined(site: Any, path: Path, *options: object) -> Any:
+    fingerprint = json.loads((site.server / "server.json").read_text())["fingerprint"]
+    data = site.folder / "data-lab"
+    if not data.exists():
+        site.make_lab("data-lab")
+    state = site.folder / f"state-{os.urandom(4).hex()}"
+    return site.tries(
+        *("lab", "join", path, "--data", data, "--state", state),
+        *(options or ("--yes", "--fingerprint", fingerprint[:12])),
+    )
+
+
+def test_fault_19_an_invite_that_is_used_revoked_expired_or_altered(site: Any) -> None:
+    site.agree()
+    nobody = joined(site, site.invite("early"))
+    assert "nobody listens at" in str(nobody.exception)
+    site.coordinator()
+    path = site.invite("aachen")
+    assert joined(site, path).exit_code == 0
+    assert "the invite of aachen was used on" in str(joined(site, path).exception)
+    taken = site.tries("server", "invite", "aachen", "--state", site.server)
+    assert "invited or enrolled already" in str(taken.exception)
+
+    path = site.invite("bremen")
+    site.do("server", "revoke", "bremen", "--state", site.server)
+    assert "was revoked" in str(joined(site, path).exception)
+
+    path = site.invite("celle", "--valid", "1 s")
+    content = json.loads(path.read_text())
+    content["expires"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    late = path.with_name("late.invite")
+    late.write_text(json.dumps(content))
+    threading.Event().wait(1.1)
+    assert "expired on" in str(joined(site, path).exception)
+    # the date in the file is for the lab alone; the coordinator goes by its own
+    assert "the coordinator refuses: the invite of celle expired" in str(
+        joined(site, late).exception
+    )
+
+    path = site.invite("dresden")
+    content = json.loads(path.read_text())
+    for key, value, words in (
+        ("token", "x" * 43, "not one of this coordinator, or was altered"),
+        ("federation", content["federation"].replace("quorum", "seed"), "the invite's agreement"),
+        ("fingerprint", "0" * 64, "not the one that its fingerprint says"),
+    ):
+        altered = path.with_name("altered.invite")
+        altered.write_text(json.dumps(content | {key: value}))
+        assert words in str(joined(site, altered).exception)
+    path.write_text(path.read_text()[:500])
+    assert "was cut or altered" in str(joined(site, path).exception)
+
+
+def test_yes_needs_the_fingerprint(site: Any) -> None:
+    site.agree()
+    path = site.invite("aachen")
+    assert "--yes needs --fingerprint" in str(joined(site, path, "--yes").exception)
+    short = joined(site, path, "--yes", "--fingerprint", "abc")
+    assert "needs 12 digits or more" in str(short.exception)
+    other = joined(site, path, "--yes", "--fingerprint", "0" * 12)
+    assert "ask the coordinator which is right" in str(other.exception)
+
+
+def channel(membership: Any, **other: bytes) -> grpc.Channel:
+    key = other.get("key", membership.key_path.read_bytes())
+    certificate = other.get("certificate", membership.certificate_path.read_bytes())
+    ca = other.get("ca", membership.ca_path.read_bytes())
+    return grpc.secure_channel(
+        membership.address, grpc.ssl_channel_credentials(ca, key, certificate)
+    )
+
+
+def test_fault_18_strangers_other_authorities_and_the_revoked(site: Any, until: Any) -> None:
+    site.joined("aachen", "bremen", rounds=400, quorum=0.5)
+    coordinator = site.coordinator()
+    membership = open_membership(site.state("aachen"))
+    context = ssl.create_default_context(cafile=str(membership.ca_path))
+
+    def shakes_hands() -> bytes:
+        with (
+            socket.create_connection(("localhost", site.port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            return secured.recv(1)
+
+    # no client certificate: out before a byte of ours is read
+    with pytest.raises(ssl.SSLError, match="certificate required"):
+        shakes_hands()
+    context.load_cert_chain(membership.certificate_path, membership.key_path)
+    context.set_alpn_protocols(["h2"])
+    assert shakes_hands()
+    # and nothing older than TLS 1.3
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        shakes_hands()
+
+    # a certificate of another authority for the same name
+    stranger = site.folder / "stranger"
+    stranger.mkdir()
+    authority = Authority.create(stranger, "other")
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_key(stranger / "key", key)
+    from common.identity import Identity
+
+    pem = authority.issue(
+        Identity(role="lab", name="aachen", serial=7), key.public_key(), timedelta(days=1)
+    )
+    with channel(membership, key=(stranger / "key").read_bytes(), certificate=pem) as other:
+        with pytest.raises(grpc.RpcError) as refused:
+            LinkStub(other).Look(LookRequest(), timeout=5)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+    # an invite's certificate may enrol, and nothing else
+    invite = json.loads(site.invite("celle").read_text())
+    inviting = {"key": invite["key"].encode(), "certificate": invite["certificate"].encode()}
+    with channel(membership, **inviting) as bootstrap:
+        with pytest.raises(grpc.RpcError) as refused:
+            LinkStub(bootstrap).Look(LookRequest(), timeout=5)
+        assert refused.value.details() == "this needs the certificate of a lab"
+    with channel(membership) as own:
+        with pytest.raises(grpc.RpcError) as refused:
+            LinkStub(own).Enrol(EnrolRequest(token="x"), timeout=5)
+        assert refused.value.details() == "this needs the certificate of a invite"
+    site.do("server", "revoke", "celle", "--state", site.server)
+
+    # a lab revoked during a run is out within seconds, and the run goes on
+    labs = {lab: site.lab(lab) for lab in ("aachen", "bremen")}
+    until(lambda: "round=2" in coordinator.text(), "round 2")
+    site.do("server", "revoke", "bremen", "--state", site.server)
+    assert labs["bremen"].exit_code(timeout=5) == 1
+    assert "bremen has been revoked" in labs["bremen"].text()
+    again = site.lab("bremen")
+    assert again.exit_code() == 1
+    assert "the coordinator refuses: bremen was revoked on" in again.text()
+    assert not labs["aachen"].ended()
+    until(lambda: site.status()["round"] > 3, "the run goes on")
+    rows = {row["lab"]: row["standing"] for row in site.status()["labs"]}
+    assert rows == {"aachen": "online", "bremen": "revoked"}
+
+
+def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Any) -> None:
+    site.joined("aachen")
+    site.coordinator()
+    membership = open_membership(site.state("aachen"))
+    for hello, words in (
+        (
+            Hello(version="9.9", fingerprint=membership.fingerprint),
+            f"9.9 and the coordinator {version('crossply')}",
+        ),
+        (Hello(version=version("crossply"), fingerprint="0" * 64), "agreement 000000000000 and"),
+    ):
+        with channel(membership) as own:
+            call = LinkStub(own).Connect(iter([FromLab(hello=hello)]))
+            with pytest.raises(grpc.RpcError) as refused:
+                list(call)
+            assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert words in refused.value.details()
+
+
+def test_faults_9_and_23_replayed_oversized_and_idle(site: Any, until: Any) -> None:
+    site.joined("aachen", "bremen", rounds=40, quorum=0.5, round_deadline="5 s")
+    coordinator = site.coordinator("--grace", "0.2 s")
+    membership = open_membership(site.state("bremen"))
+    idle = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(300)]
+    lab = site.lab("aachen")
+    hello = FromLab(hello=Hello(version=version("crossply"), fingerprint=membership.fingerprint))
+    with channel(membership) as own:
+        replays = [FromLab(reply=Reply(message_id="of another run", error="internal"))] * 3
+        waits = threading.Event()
+
+        def stream(last: FromLab) -> Iterator[FromLab]:
+            yield hello
+            yield from replays
+            yield last
+            waits.wait(20)
+
+        replayed = LinkStub(own).Connect(stream(replays[0]))
+        assert next(replayed).WhichOneof("kind") == "welcome"
+        until(
+            lambda: coordinator.text().count("repeated reply is dropped lab=bremen") >= 4, "drops"
+        )
+        replayed.cancel()
+        until(lambda: "gone lab=bremen" in coordinator.text(), "it leaves")
+        huge = Content()
+        huge.records.add(key="x").arrays.tensors.add(name="x", data=bytes(50_000_000))
+        oversized = LinkStub(own).Connect(stream(FromLab(reply=Reply(content=huge))))
+        with pytest.raises(grpc.RpcError) as refused:
+            list(oversized)
+        assert refused.value.code() in (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.CANCELLED,
+            grpc.StatusCode.UNKNOWN,
+        )
+        waits.set()
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert lab.exit_code() == 0
+    assert len(site.result()["rounds"]) == 40
+    for connection in idle:
+        connection.close()
+
+
+@contextmanager
+def impostor(folder: Path, host: str, days: int, authority: Authority | None) -> Iterator[int]:
+    """A TLS server on loopback whose certificate is not what a lab expects."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_key(folder / "key", key)
+    issuer = authority or Authority.create(folder, "other")
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        .issuer_name(issuer._certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(issuer._key, hashes.SHA256())
+    )
+    (folder / "crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "crt", folder / "key")
+    context.set_alpn_protocols(["h2"])
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                with context.wrap_socket(plain, server_side=True) as secured:
+                    secured.recv(1)
+            except OSError:
+                plain.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("host", "days", "ours", "words"),
+    [
+        ("localhost", -1, True, "has expired"),
+        ("localhost", 1, False, "is not the one that this lab joined"),
+        ("elsewhere.example", 1, True, "is for another host name than localhost"),
+    ],
+)
+def test_fault_17_a_coordinator_that_cannot_be_trusted(
+    site: Any, host: str, days: int, ours: bool, words: str
+) -> None:
+    site.joined("aachen")
+    folder = site.folder / "impostor"
+    folder.mkdir()
+    with impostor(folder, host, days, Authority(site.server) if ours else None) as port:
+        path = site.state("aachen") / "membership.json"
+        settings = json.loads(path.read_text())
+        path.write_text(json.dumps(settings | {"address": f"localhost:{port}"}))
+        lab = site.lab("aachen", "--forever")
+        assert lab.exit_code() == 1
+        assert words in lab.text().strip().splitlines()[-1]
+        doctor = site.tries("lab", "doctor", "--state", site.state("aachen"))
+        assert doctor.exit_code == 1 and "connection" in doctor.output
+
+
+def test_nobody_answers_for_as_long_as_a_person_waits(site: Any) -> None:
+    site.joined("aachen")
+    lab = site.lab("aachen", "--patience", "2 s")
+    assert lab.exit_code() == 1
+    assert f"nobody listens at localhost:{site.port}" in lab.text()
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("membership.json", "is no state folder of a lab"),
+        ("lab.key", "lab.key: No such file"),
+        ("policy.toml", "policy.toml: cannot be read"),
+    ],
+)
+def test_a_state_folder_that_is_not_whole(site: Any, file: str, words: str) -> None:
+    site.joined("aachen")
+    (site.state("aachen") / file).unlink()
+    lab = site.lab("aachen")
+    assert lab.exit_code() == 1
+    assert words in lab.text()
+    assert "Traceback" not in lab.text()
