@@ -279,6 +279,11 @@ def message_to(node_id: int, message_type: str, record: RecordDict) -> Message:
     return Message(record, dst_node_id=node_id, message_type=message_type)
 
 
+def model_record(head: HeadArrays, standardiser: Standardiser) -> RecordDict:
+    """Return a released model as a Flower record."""
+    return RecordDict({HEAD: head_record(head), STANDARDISER: standardiser_record(standardiser)})
+
+
 def read_model(record: RecordDict, federation: Federation) -> tuple[HeadArrays, Standardiser]:
     """Read a released head and its standardiser; raise RequestError if they do not fit."""
     reader, shapes = RecordReader(record, RequestError), federation_shapes(federation)

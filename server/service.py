@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from flwr.app import RecordDict
 
 from common.bundle import FILE_NAME as MODEL_NAME
 from common.bundle import Model
@@ -23,7 +22,7 @@ from common.errors import QuorumError, StateError
 from common.federation import Federation
 from common.files import write_atomically
 from common.link_pb2 import Farewell
-from common.messages import HEAD, STANDARDISER, head_record, standardiser_record
+from common.messages import model_record
 from common.metrics import ErrorSums
 from common.wire import to_content
 from server.authority import Authority
@@ -277,12 +276,10 @@ def _release(
     options: ServeOptions,
 ) -> None:
     write_result(state, federation, result)
-    content = RecordDict(
-        {HEAD: head_record(result.head), STANDARDISER: standardiser_record(result.standardiser)}
-    )
+    content = to_content(model_record(result.head, result.standardiser))
     # a lab whose connection is broken just now gets the model when it comes back
     exchange.wait_for(result.labs, min(options.grace, options.wait))
-    exchange.close(Farewell(reason=Farewell.FINISHED, release=to_content(content)))
+    exchange.close(Farewell(reason=Farewell.FINISHED, release=content))
     until = time.monotonic() + FAREWELL_S
     while exchange.connected() and time.monotonic() < until:
         time.sleep(0.05)

@@ -7,7 +7,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,9 @@ def test_two_people_who_have_never_met_train_together(site: Any) -> None:
     for lab in ("aachen", "bremen"):
         site.join(lab)
     doctor = site.do("lab", "doctor", "--state", site.state("aachen"))
-    assert "aachen is ready" in doctor.output and "TLS 1.3 both ways" in doctor.output
+    assert "aachen is ready" in doctor.output
+    findings = site.do("lab", "doctor", "--json", "--state", site.state("aachen")).output
+    assert "TLS 1.3 both ways; waiting for labs" in findings
     labs = [site.lab(lab) for lab in ("aachen", "bremen")]
     assert coordinator.exit_code() == 0, coordinator.text()
     assert [lab.exit_code() for lab in labs] == [0, 0]
@@ -141,24 +143,26 @@ def test_fault_18_strangers_other_authorities_and_the_revoked(site: Any, until: 
     coordinator = site.coordinator()
     membership = open_membership(site.state("aachen"))
     context = ssl.create_default_context(cafile=str(membership.ca_path))
+    context.set_alpn_protocols(["h2"])
 
-    def shakes_hands() -> bytes:
-        with (
-            socket.create_connection(("localhost", site.port), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as secured,
-        ):
-            return secured.recv(1)
+    def is_let_in() -> bool:
+        """A gRPC server speaks first to whom it lets in."""
+        try:
+            with (
+                socket.create_connection(("localhost", site.port), timeout=5) as plain,
+                context.wrap_socket(plain, server_hostname="localhost") as secured,
+            ):
+                return bool(secured.recv(1))
+        except (ssl.SSLError, ConnectionError):
+            return False
 
     # no client certificate: out before a byte of ours is read
-    with pytest.raises(ssl.SSLError, match="certificate required"):
-        shakes_hands()
+    assert not is_let_in()
     context.load_cert_chain(membership.certificate_path, membership.key_path)
-    context.set_alpn_protocols(["h2"])
-    assert shakes_hands()
+    assert is_let_in()
     # and nothing older than TLS 1.3
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises(ssl.SSLError):
-        shakes_hands()
+    assert not is_let_in()
 
     # a certificate of another authority for the same name
     stranger = site.folder / "stranger"
@@ -220,17 +224,19 @@ def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Any)
             with pytest.raises(grpc.RpcError) as refused:
                 list(call)
             assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-            assert words in refused.value.details()
+            assert words in str(refused.value.details())
 
 
 def test_faults_9_and_23_replayed_oversized_and_idle(site: Any, until: Any) -> None:
     site.joined("aachen", "bremen", rounds=40, quorum=0.5, round_deadline="5 s")
-    coordinator = site.coordinator("--grace", "0.2 s")
+    coordinator = site.coordinator("--grace", "0.2 s", "--wait", "6 s")
     membership = open_membership(site.state("bremen"))
-    idle = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(300)]
+    idle = ExitStack()
+    for _ in range(300):
+        idle.enter_context(socket.create_connection(("127.0.0.1", site.port)))
     lab = site.lab("aachen")
     hello = FromLab(hello=Hello(version=version("crossply"), fingerprint=membership.fingerprint))
-    with channel(membership) as own:
+    with idle, channel(membership) as own:
         replays = [FromLab(reply=Reply(message_id="of another run", error="internal"))] * 3
         waits = threading.Event()
 
@@ -258,11 +264,9 @@ def test_faults_9_and_23_replayed_oversized_and_idle(site: Any, until: Any) -> N
             grpc.StatusCode.UNKNOWN,
         )
         waits.set()
-    assert coordinator.exit_code() == 0, coordinator.text()
+        assert coordinator.exit_code() == 0, coordinator.text()
     assert lab.exit_code() == 0
     assert len(site.result()["rounds"]) == 40
-    for connection in idle:
-        connection.close()
 
 
 @contextmanager

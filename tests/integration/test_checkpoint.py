@@ -104,7 +104,7 @@ def test_no_whole_state_is_an_error_and_no_new_run(tmp_path: Path) -> None:
     checkpoints.save(progress(1))
     (path,) = tmp_path.glob("*.checkpoint")
     path.write_bytes(b"rubbish")
-    with pytest.raises(StateError, match="no state of the run in .* is whole"):
+    with pytest.raises(StateError, match=r"no state of the run in .* is whole"):
         checkpoints.load()
 
 
