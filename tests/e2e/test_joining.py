@@ -229,7 +229,7 @@ def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Any)
 
 def test_faults_9_and_23_replayed_oversized_and_idle(site: Any, until: Any) -> None:
     site.joined("aachen", "bremen", rounds=40, quorum=0.5, round_deadline="5 s")
-    coordinator = site.coordinator("--grace", "0.2 s", "--wait", "6 s")
+    coordinator = site.coordinator("--grace", "0.2 s", "--wait", "15 s")
     membership = open_membership(site.state("bremen"))
     idle = ExitStack()
     for _ in range(300):
