@@ -89,20 +89,20 @@ client.app.train_head = train_head
 def test_fault_5_a_lab_slower_than_the_deadline_is_left_out_and_its_late_reply_dropped(
     site: Any,
 ) -> None:
-    site.joined(*LABS, rounds=3, quorum=0.6, round_deadline="1 s")
+    site.joined(*LABS, rounds=2, quorum=0.6, round_deadline="3 s")
     coordinator = site.coordinator()
     labs = [
-        site.lab(lab, before=SLOW.format(seconds=1.6) if lab == "celle" else "") for lab in LABS
+        site.lab(lab, before=SLOW.format(seconds=4.5) if lab == "celle" else "") for lab in LABS
     ]
     assert coordinator.exit_code() == 0, coordinator.text()
     assert [lab.exit_code() for lab in labs] == [0, 0, 0]
-    assert [record["failed"] for record in rounds_of(site)] == [{"celle": "no reply in time"}] * 3
-    assert [record["labs"] for record in rounds_of(site)] == [["aachen", "bremen"]] * 3
+    assert [record["failed"] for record in rounds_of(site)] == [{"celle": "no reply in time"}] * 2
+    assert [record["labs"] for record in rounds_of(site)] == [["aachen", "bremen"]] * 2
     assert "a late or repeated reply is dropped lab=celle" in coordinator.text()
 
 
 def test_fault_6_a_lab_that_was_stopped_rejoins(site: Any, until: Any) -> None:
-    site.joined(*LABS, rounds=25, quorum=0.6, round_deadline="1 s")
+    site.joined(*LABS, rounds=25, quorum=0.6, round_deadline="2 s")
     coordinator = site.coordinator()
     labs = [site.lab(lab, before=SLOW.format(seconds=0.2)) for lab in LABS]
     until(lambda: "round=2" in coordinator.text(), "round 2")
