@@ -48,4 +48,6 @@ def _take_part(
 
     configure_logs(as_json=log_json)
     limit = float("inf") if forever else seconds(patience)
-    return take_part(open_membership(state), limit, signals)
+    membership = open_membership(state)
+    with membership.locked():
+        return take_part(membership, limit, signals)

@@ -14,12 +14,12 @@ from cryptography import x509
 
 from client.dataset import check_folder
 from client.feature_cache import default_folder
-from client.findings import Findings
+from client.findings import Findings, printable
 from client.membership import Membership
 from client.policy import load_policy
 from client.sent_log import verified
 from client.tls import diagnose
-from common.errors import CrossplyError
+from common.errors import CrossplyError, LinkError
 from common.federation import Federation
 from common.link_pb2 import LookReply, LookRequest
 from common.link_pb2_grpc import LinkStub
@@ -88,13 +88,17 @@ def _examine_agreement(membership: Membership, findings: Findings) -> Federation
         entries = verified(membership.log_path)
         findings.passed("sent.jsonl", f"{len(entries)} messages, unbroken")
     except CrossplyError as error:
-        findings.stop("state folder", *_parted(error))
+        findings.refuse("state folder", error)
         return None
     return federation
 
 
 def _examine_certificate(membership: Membership, findings: Findings) -> None:
-    certificate = x509.load_pem_x509_certificate(membership.certificate_path.read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(membership.certificate_path.read_bytes())
+    except (OSError, ValueError):
+        findings.stop("lab.crt", "the certificate cannot be read", "join again with a new invite")
+        return
     left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     if left < DAYS_LEFT:
         findings.fix(
@@ -114,15 +118,14 @@ def _examine_connection(membership: Membership, findings: Findings) -> LookReply
         membership.key_path,
     )
     if diagnosis is not None:
-        found, _, action = diagnosis.sentence.partition("; ")
-        findings.stop("connection", found, action)
+        findings.refuse("connection", LinkError(diagnosis.sentence))
         return None
     with grpc.secure_channel(membership.address, membership.credentials()) as channel:
         try:
             reached: LookReply = LinkStub(channel).Look(LookRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            found, _, action = str(error.details()).partition("; ")
-            findings.stop("connection", f"the coordinator refuses: {found}", action)
+            details = printable(str(error.details()))
+            findings.refuse("connection", LinkError(f"the coordinator refuses: {details}"))
             return None
     findings.passed(
         "connection",
@@ -147,11 +150,6 @@ def _examine_data(membership: Membership, federation: Federation, findings: Find
     try:
         _, found = check_folder(membership.data, federation, decode=False)
     except CrossplyError as error:
-        findings.stop("data", *_parted(error))
+        findings.refuse("data", error)
         return
     findings.items.extend(found.items)
-
-
-def _parted(error: CrossplyError) -> tuple[str, str]:
-    found, _, action = str(error).partition("; ")
-    return found, action

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from common.errors import LabDataError
+from common.errors import CrossplyError, LabDataError
 
 
 class RefusedError(LabDataError):
@@ -95,7 +95,7 @@ class Findings:
         self.items.append(Finding(level=Level.PASS, file=file, found=found))
 
     def refuse(
-        self, file: str, why: LabDataError, row: int | None = None, column: str | None = None
+        self, file: str, why: CrossplyError, row: int | None = None, column: str | None = None
     ) -> None:
         """Note an error of one file or cell as a reason to refuse the folder."""
         if isinstance(why, RefusedError):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from client.findings import printable
 from client.membership import Membership, Settings, open_membership
 from client.policy import DEFAULT_POLICY
 from client.tls import diagnose
@@ -28,7 +30,6 @@ from common.identity import identity_of
 from common.invite import Invite
 from common.link_pb2 import EnrolRequest
 from common.link_pb2_grpc import LinkStub
-from common.text import printable
 
 TIMEOUT_S = 20.0
 
@@ -166,9 +167,14 @@ def _explained(invite: Invite, error: grpc.RpcError) -> EnrolmentError | LinkErr
 
 
 def _check_certificate(pem: bytes, key: ec.EllipticCurvePrivateKey, invite: Invite) -> None:
-    certificate = x509.load_pem_x509_certificate(pem)
-    authority = x509.load_pem_x509_certificate(invite.ca_certificate.encode())
-    certificate.verify_directly_issued_by(authority)
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        authority = x509.load_pem_x509_certificate(invite.ca_certificate.encode())
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise EnrolmentError(
+            "what the coordinator signed is not of the authority in the invite; ask the coordinator"
+        ) from error
     identity = identity_of(pem)
     if certificate.public_key() != key.public_key() or identity.role != "lab":
         raise EnrolmentError("the coordinator has signed another key than this lab's")

@@ -23,6 +23,7 @@ import grpc
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.findings import printable
 from client.membership import Membership
 from client.policy import Gate
 from client.sent_log import SentLog
@@ -30,13 +31,12 @@ from client.tls import Diagnosis, diagnose
 from common.errors import INTERNAL, CrossplyError, LinkError, RequestError, known_code
 from common.link_pb2 import Farewell, FromLab, Hello, Reply, Task, ToLab
 from common.link_pb2_grpc import LinkStub
-from common.text import printable
 from common.threads import one_thread
 from common.wire import from_content, to_content
 
 log = logging.getLogger(__name__)
 
-CHANNEL_OPTIONS = (
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -54,7 +54,9 @@ REFUSED = {
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 REMEMBERED = 4
-"""Replies that are kept for being asked again."""
+"""Replies that are kept for being asked again; an error is not, its cause may be gone by then."""
+
+WELCOME_TIMEOUT_S = 20.0
 
 Event: TypeAlias = ToLab | grpc.RpcError | None
 """A message from the coordinator, why the stream broke, or that it ended."""
@@ -83,9 +85,14 @@ class Answerer:
 
     def answer(self, task: Task) -> Reply:
         """Return the reply to a task; errors are codes."""
-        known = self._answered.get(task.message_id)
-        if known is not None:
-            return known
+        reply = self._answered.get(task.message_id) or self._first_reply(task)
+        with self.held():
+            reply = self._logged(task, reply)
+            if reply.WhichOneof("answer") == "content":
+                self._remember(reply)
+        return reply
+
+    def _first_reply(self, task: Task) -> Reply:
         reply = Reply(message_id=task.message_id)
         try:
             reply.content.CopyFrom(to_content(self._compute(task)))
@@ -95,12 +102,12 @@ class Answerer:
         except Exception:
             log.exception("%s failed", task.message_type[:40])
             reply.error = INTERNAL
-        with self.held():
-            reply = self._logged(task, reply)
-            self._answered[task.message_id] = reply
-            while len(self._answered) > REMEMBERED:
-                self._answered.popitem(last=False)
         return reply
+
+    def _remember(self, reply: Reply) -> None:
+        self._answered[reply.message_id] = reply
+        while len(self._answered) > REMEMBERED:
+            self._answered.popitem(last=False)
 
     def _compute(self, task: Task) -> RecordDict:
         content = from_content(task.content, RequestError)
@@ -140,11 +147,14 @@ class Link:
         Returns the reply to a task.
     patience : float
         Seconds without a connection after which `serve` gives up; infinity for a service.
+    max_bytes : int
+        Largest message that is accepted.
     """
 
     membership: Membership
     answer: Callable[[Task], Reply]
     patience: float
+    max_bytes: int
 
     def serve(self) -> Farewell:
         """Answer tasks until the run is over, and return the coordinator's farewell.
@@ -167,7 +177,8 @@ class Link:
             if time.monotonic() - since >= self.patience:
                 raise LinkError(self._why_not())
             # jitter: a hundred labs do not come back in one instant
-            time.sleep(min(pause * random.uniform(0.5, 1.0), self.patience))
+            left = since + self.patience - time.monotonic()
+            time.sleep(min(pause * random.uniform(0.5, 1.0), max(left, 0.0)))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _connect_once(self) -> tuple[bool, Event]:
@@ -176,15 +187,16 @@ class Link:
         outgoing: queue.SimpleQueue[FromLab | None] = queue.SimpleQueue()
         hello = Hello(version=version("crossply"), fingerprint=membership.fingerprint)
         outgoing.put(FromLab(hello=hello))
+        limit = ("grpc.max_receive_message_length", self.max_bytes)
         with grpc.secure_channel(
-            membership.address, membership.credentials(), options=CHANNEL_OPTIONS
+            membership.address, membership.credentials(), options=(*CHANNEL_OPTIONS, limit)
         ) as channel:
             call = LinkStub(channel).Connect(iter(outgoing.get, None))
             events = _in_background(call)
             welcomed = False
             try:
                 while True:
-                    event = _latest(events)
+                    event = _latest(events, None if welcomed else WELCOME_TIMEOUT_S)
                     kind = event.WhichOneof("kind") if isinstance(event, ToLab) else None
                     if kind == "welcome" and not welcomed:
                         log.info("connected to %s as %s", membership.address, membership.lab)
@@ -253,9 +265,16 @@ def _in_background(call: Iterator[ToLab]) -> queue.SimpleQueue[Event]:
     return events
 
 
-def _latest(events: queue.SimpleQueue[Event]) -> Event:
-    """Wait for an event, and skip those that a later one has made void: tasks that were late."""
-    event = events.get()
+def _latest(events: queue.SimpleQueue[Event], timeout: float | None) -> Event:
+    """Wait for an event, and skip those that a later one has made void: tasks that were late.
+
+    Nothing in time counts as the end of the stream. Once a lab is welcome there is no limit of
+    ours: gRPC's keepalive ends a stream whose other end is gone.
+    """
+    try:
+        event = events.get(timeout=timeout)
+    except queue.Empty:
+        return None
     while _is_task(event) and not events.empty():
         event = events.get()
     return event

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +14,10 @@ from pydantic import ValidationError
 from common.configuration import Section
 from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
+from common.files import locked
 
 if TYPE_CHECKING:
     import grpc
-
-DEFAULT_FOLDER = Path("crossply-lab")
 
 
 class Settings(Section):
@@ -102,6 +103,24 @@ class Membership:
                 "restore it, or join again with a new invite"
             )
         return federation
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from taking part out of this folder.
+
+        Raises
+        ------
+        StateError
+            If one does so already: two would write one log.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.folder / "lock"))
+            except BlockingIOError as error:
+                raise StateError(
+                    f"another process takes part out of {self.folder}; keep one of them"
+                ) from error
+            yield
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Return what the lab shows, and whom it trusts.

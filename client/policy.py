@@ -202,10 +202,12 @@ class Gate:
         if isinstance(reply, EvaluateReply):
             counts = reply.errors.count
         elif isinstance(reply, StatisticsReply):
-            counts = np.append(reply.features.count, reply.num_examples)
+            counts = np.concatenate([reply.features.count, reply.targets.count])
+            counts = np.append(counts, reply.num_examples)
         else:
             counts = np.array([reply.num_examples])
-        # training specimens are four fifths of those that min_specimens is about
+        # training specimens are about four fifths of those that min_specimens is about, and
+        # fewer where groups are large; the whole set was counted when the lab was opened
         needed = self._needed if isinstance(reply, EvaluateReply) else 0.5 * self._needed
         too_few = (counts > 0) & (counts < needed)
         if too_few.any():

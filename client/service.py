@@ -20,7 +20,7 @@ from common.bundle import FILE_NAME, Model
 from common.errors import PolicyError, RequestError
 from common.federation import Federation
 from common.link_pb2 import Farewell
-from common.messages import read_model
+from common.messages import max_message_bytes, read_model
 from common.stopping import StopSignals
 from common.wire import from_content
 
@@ -66,7 +66,12 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     log.info("ready", extra={"specimens": len(lab.training) + len(lab.held_out)})
     gate = Gate(federation=federation, lab=membership.lab, policy=policy, log=sent)
     answerer = _answerer(lab, gate, sent, signals)
-    farewell = Link(membership=membership, answer=answerer.answer, patience=patience).serve()
+    farewell = Link(
+        membership=membership,
+        answer=answerer.answer,
+        patience=patience,
+        max_bytes=max_message_bytes(federation),
+    ).serve()
     log.info("the run is over", extra={"entries": len(sent), "last_hash": sent.last_hash})
     return _keep(farewell, federation, membership)
 

@@ -8,6 +8,7 @@ file, however long: all that can leave a lab is to be read in one place.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -229,6 +230,16 @@ class EvaluateReply:
             num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
             errors=ErrorSums(**sums),
         )
+
+
+def max_message_bytes(federation: Federation) -> int:
+    """Return a size that no message between this federation's labs and coordinator exceeds.
+
+    Twice the head in float32, sums and standardisers in float64, and a megabyte around them.
+    """
+    head = sum(4 * prod(shape) for shape in federation_shapes(federation).values())
+    vectors = 8 * (federation.num_features + len(federation.targets))
+    return 2 * head + 16 * vectors + 1_000_000
 
 
 def bucketed(count: int) -> int:

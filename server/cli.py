@@ -20,6 +20,8 @@ State: TypeAlias = Annotated[
 
 DEFAULT_STATE = Path("crossply-server")
 
+LONGEST_INVITE_S = 365 * 24 * 3600.0
+
 
 @app.command()
 def init(
@@ -51,13 +53,17 @@ def invite(
     """Write an invite: one file to send to one lab, good once."""
     from datetime import timedelta
 
+    from common.errors import ConfigurationError
     from common.files import write_atomically
     from common.units import seconds
     from server.enrolment import write_invite
     from server.state_folder import open_coordination
 
     coordination = open_coordination(state)
-    made = write_invite(coordination, name, timedelta(seconds=seconds(valid)))
+    length = seconds(valid)
+    if not 0 < length <= LONGEST_INVITE_S:
+        raise ConfigurationError(f"--valid must be more than nothing and at most a year: {valid!r}")
+    made = write_invite(coordination, name, timedelta(seconds=length))
     path = out or Path(f"{name}.invite")
     write_atomically(path, made.model_dump_json(indent=2))
     typer.echo(f"{path} is good once, until {made.expires:%Y-%m-%d %H:%M} UTC.")
@@ -102,7 +108,8 @@ def start(
     require_tls13()
     from common.logs import configure_logs
     from common.units import seconds
-    from server.service import RESULT_NAME, ServeOptions, serve
+    from server.results import RESULT_NAME
+    from server.service import ServeOptions, serve
     from server.state_folder import open_coordination
 
     configure_logs(as_json=log_json)

@@ -116,13 +116,18 @@ class Exchange:
             return True
 
     def revoke(self, labs: Iterable[str]) -> None:
-        """Close the connections of labs that are out, and let nobody wait for them."""
+        """Let exactly these labs be out: close their connections, and let nobody wait for them.
+
+        A lab that was out and is not named again has come back with a new invite.
+        """
         with self._changed:
-            for lab in labs:
-                presence = self._labs.setdefault(lab, Presence())
-                if not presence.revoked and presence.connection is not None:
+            out = set(labs)
+            for lab in out - set(self._labs):
+                self._labs[lab] = Presence()
+            for lab, presence in self._labs.items():
+                if lab in out and not presence.revoked and presence.connection is not None:
                     presence.connection.close(Farewell(reason=Farewell.REVOKED))
-                presence.revoked = True
+                presence.revoked = lab in out
             self._changed.notify_all()
 
     def close(self, farewell: Farewell) -> None:
@@ -181,7 +186,7 @@ class Exchange:
         wanted = set(labs)
         until = self._clock() + timeout
         with self._changed:
-            self._wait(lambda: self._clock() < until and wanted - self._connected(), until)
+            self._wait(lambda: self._clock() < until and wanted - self._settled(), until)
 
     def connected(self) -> set[str]:
         """Return the labs that are connected."""
@@ -196,6 +201,11 @@ class Exchange:
 
     def _connected(self) -> set[str]:
         return {lab for lab, presence in self._labs.items() if presence.connection is not None}
+
+    def _settled(self) -> set[str]:
+        """Return the labs that nobody needs to wait for: connected, or out."""
+        out = {lab for lab, presence in self._labs.items() if presence.revoked}
+        return self._connected() | out
 
     def _hopeful(self, asked: Iterable[str], until: float) -> bool:
         """Return whether a reply may still come in time."""

@@ -7,22 +7,18 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from flwr.app import Error, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from common.errors import ReplyError
 from common.link_pb2 import Task
 from common.messages import ERROR_NUMBER
 from common.wire import from_content, to_content
 from server.exchange import Answer, Exchange
+from server.grid import RunGrid
 
 log = logging.getLogger(__name__)
 
-COORDINATOR_NODE = 1
 
-
-class LinkGrid(Grid):
+class LinkGrid(RunGrid):
     """Enrolled labs, one node each.
 
     A message's id is made of the run, the node and the content: a coordinator that restarts and
@@ -37,36 +33,11 @@ class LinkGrid(Grid):
     """
 
     def __init__(self, exchange: Exchange, nodes: Mapping[int, str], run_id: int) -> None:
+        super().__init__(run_id)
         self._exchange = exchange
         self._labs = dict(nodes)
         self._nodes = {lab: node for node, lab in nodes.items()}
-        self._run = Run.create_empty(run_id)
         self._posted: dict[str, Message] = {}
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = (
-            run_id,
-            COORDINATOR_NODE,
-            1,
-        )
-
-    def set_run(self, run: Run) -> None:
-        """Set the run."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a new message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
         """Return the nodes of the labs that are connected now."""

@@ -12,8 +12,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from common.errors import LinkError
-from common.federation import Federation
-from common.head import federation_shapes
 from common.link_pb2 import DESCRIPTOR
 from common.link_pb2_grpc import LinkServicer, add_LinkServicer_to_server
 
@@ -38,16 +36,6 @@ LIMITS = {
     # a second coordinator on the same port is an error, not a partner
     "grpc.so_reuseport": 0,
 }
-
-
-def max_message_bytes(federation: Federation) -> int:
-    """Return a size that no message between this federation's labs and coordinator exceeds.
-
-    Twice the head in float32, sums and standardisers in float64, and a megabyte around them.
-    """
-    head = sum(4 * _size(shape) for shape in federation_shapes(federation).values())
-    vectors = 8 * (federation.num_features + len(federation.targets))
-    return 2 * head + 16 * vectors + 1_000_000
 
 
 class LinkServer:
@@ -116,10 +104,3 @@ class LinkServer:
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=60)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

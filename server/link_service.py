@@ -187,7 +187,9 @@ class LinkService(LinkServicer):
         except EnrolmentError as error:
             log.warning("a lab is refused: %s", error, extra={"lab": identity.name})
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-            raise
+        except CrossplyError as error:
+            log.error("a lab cannot be looked up: %s", error, extra={"lab": identity.name})
+            await context.abort(grpc.StatusCode.INTERNAL, "the coordinator's log says why")
 
 
 async def _identity(context: grpc.aio.ServicerContext, role: str) -> Identity:
@@ -196,10 +198,9 @@ async def _identity(context: grpc.aio.ServicerContext, role: str) -> Identity:
         identity = identity_of(next(iter(certificates), b""))
     except LinkError as error:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-        raise
     if identity.role != role:
         await context.abort(
-            grpc.StatusCode.PERMISSION_DENIED, f"this needs the certificate of a {role}"
+            grpc.StatusCode.PERMISSION_DENIED, f"this needs a certificate of the role {role}"
         )
     return identity
 
@@ -209,7 +210,6 @@ async def _hello(requests: AsyncIterator[FromLab], context: grpc.aio.ServicerCon
         first = await asyncio.wait_for(anext(requests), HELLO_TIMEOUT_S)
     except (TimeoutError, StopAsyncIteration):
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came in time")
-        raise
     if first.WhichOneof("kind") != "hello":
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a stream begins with a hello")
     return first.hello

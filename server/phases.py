@@ -81,6 +81,8 @@ class Coordinator:
         record = query_record(self.federation.fingerprint())
         screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
         self.roster.exclude(screened.broken | screened.failed)
+        absent = set(self.roster.enrolled) - set(self.roster.names) - set(nodes)
+        self.roster.exclude(dict.fromkeys(absent, "not there when the run began"))
         self.roster.num_accepted = len(self.roster.names)
         self._require_quorum(len(screened.accepted), "handshake")
 

@@ -6,21 +6,20 @@ change reads, changes and writes the whole file under a lock.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pydantic import AwareDatetime, ValidationError
 
 from common.configuration import Section
 from common.errors import EnrolmentError, StateError
-from common.files import write_atomically
+from common.files import locked, write_atomically
 from common.identity import Identity
+
+T = TypeVar("T")
 
 Issue: TypeAlias = Callable[[str], tuple[int, bytes]]
 """Given a lab's name, returns the serial number of a new certificate and the certificate."""
@@ -40,6 +39,10 @@ class Invited(Section):
     revoked: AwareDatetime | None = None
     key_sha256: str | None = None
     """Of the key that it was used with: the same lab may ask again after a lost answer."""
+
+    def is_open(self, now: datetime) -> bool:
+        """Return whether it may still be used for the first time."""
+        return not self.used and not self.revoked and self.expires > now
 
 
 class EnrolledLab(Section):
@@ -93,11 +96,7 @@ class Register:
     def open_invites(self, now: datetime | None = None) -> tuple[Invited, ...]:
         """Return the invites that are neither used, nor expired, nor revoked."""
         at = now or datetime.now(UTC)
-        return tuple(
-            invite
-            for invite in self.contents().invites
-            if not invite.used and not invite.revoked and invite.expires > at
-        )
+        return tuple(invite for invite in self.contents().invites if invite.is_open(at))
 
     def lab_with(self, identity: Identity) -> EnrolledLab:
         """Return the lab that a certificate belongs to.
@@ -125,15 +124,18 @@ class Register:
         EnrolmentError
             If the name is taken by a lab or an open invite.
         """
-        with self._changing() as contents:
-            taken = [lab.name for lab in contents[0].labs if lab.revoked is None]
-            taken += [open_.name for open_ in self.open_invites()]
+
+        def change(contents: Contents) -> tuple[Contents, None]:
+            taken = {lab.name for lab in contents.labs if lab.revoked is None}
+            taken |= {other.name for other in contents.invites if other.is_open(datetime.now(UTC))}
             if invite.name in taken:
                 raise EnrolmentError(
                     f"{invite.name} has been invited or enrolled already; "
                     f"`crossply server revoke {invite.name}` first"
                 )
-            contents[0] = contents[0].model_copy(update={"invites": (*contents[0].invites, invite)})
+            return contents.model_copy(update={"invites": (*contents.invites, invite)}), None
+
+        self._change(change)
 
     def revoke(self, name: str) -> str:
         """Put out a lab, or take back its open invite; return which.
@@ -144,35 +146,25 @@ class Register:
             If there is neither.
         """
         now = datetime.now(UTC)
-        with self._changing() as contents:
-            found = []
-            labs, invites = [], []
-            for lab in contents[0].labs:
-                if lab.name == name and lab.revoked is None:
-                    lab = lab.model_copy(update={"revoked": now})
-                    found.append("lab")
-                labs.append(lab)
-            for invite in contents[0].invites:
-                if invite.name == name and not invite.used and not invite.revoked:
-                    invite = invite.model_copy(update={"revoked": now})
-                    found.append("invite")
-                invites.append(invite)
-            if not found:
-                raise EnrolmentError(f"{name} is neither enrolled nor invited")
-            contents[0] = Contents(invites=tuple(invites), labs=tuple(labs))
-        return found[0]
 
-    @contextmanager
-    def _changing(self) -> Iterator[list[Contents]]:
-        """Hold the lock, and write what stands in the one-element list at the end of the block."""
-        descriptor = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            box = [self.contents()]
-            yield box
-            write_atomically(self._path, box[0].model_dump_json(indent=2))
-        finally:
-            os.close(descriptor)
+        def change(contents: Contents) -> tuple[Contents, str]:
+            labs = [lab.name == name and lab.revoked is None for lab in contents.labs]
+            invites = [other.name == name and other.is_open(now) for other in contents.invites]
+            if not any(labs + invites):
+                raise EnrolmentError(f"{name} is neither enrolled nor invited")
+            changed = Contents(
+                labs=tuple(
+                    lab.model_copy(update={"revoked": now}) if out else lab
+                    for lab, out in zip(contents.labs, labs, strict=True)
+                ),
+                invites=tuple(
+                    other.model_copy(update={"revoked": now}) if out else other
+                    for other, out in zip(contents.invites, invites, strict=True)
+                ),
+            )
+            return changed, "lab" if any(labs) else "invite"
+
+        return self._change(change)
 
     def enrol(self, invite_id: str, token: str, key_sha256: str, issue: Issue) -> EnrolledLab:
         """Use up an invite and enrol its lab, or return the lab that this key enrolled with it.
@@ -191,15 +183,16 @@ class Register:
             If the invite is unknown, altered, used, expired or revoked; says which.
         """
         now = datetime.now(UTC)
-        with self._changing() as contents:
-            invite = _usable(contents[0], invite_id, token, key_sha256, now)
-            known = {lab.name: lab for lab in contents[0].labs}
+
+        def change(contents: Contents) -> tuple[Contents, EnrolledLab]:
+            invite = _usable(contents, invite_id, token, key_sha256, now)
+            known = {lab.name: lab for lab in contents.labs}
             if invite.used:
-                return known[invite.name]
+                return contents, known[invite.name]
             serial, certificate = issue(invite.name)
-            nodes = [lab.node_id for lab in contents[0].labs]
+            nodes = [lab.node_id for lab in contents.labs]
             before = known.get(invite.name)
-            known[invite.name] = lab = EnrolledLab(
+            lab = EnrolledLab(
                 name=invite.name,
                 node_id=before.node_id if before else max([FIRST_NODE - 1, *nodes]) + 1,
                 serial=str(serial),
@@ -207,11 +200,18 @@ class Register:
                 certificate=certificate.decode(),
             )
             used = invite.model_copy(update={"used": now, "key_sha256": key_sha256})
-            contents[0] = Contents(
-                invites=tuple(used if i.id == used.id else i for i in contents[0].invites),
-                labs=tuple(known.values()),
-            )
-        return lab
+            invites = tuple(used if i.id == used.id else i for i in contents.invites)
+            labs = tuple((known | {invite.name: lab}).values())
+            return Contents(invites=invites, labs=labs), lab
+
+        return self._change(change)
+
+    def _change(self, change: Callable[[Contents], tuple[Contents, T]]) -> T:
+        """Write what a function makes of the contents; no other process writes meanwhile."""
+        with locked(self._path.with_suffix(".lock"), wait=True):
+            contents, result = change(self.contents())
+            write_atomically(self._path, contents.model_dump_json(indent=2))
+        return result
 
 
 def _usable(

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
-from math import ceil
 from pathlib import Path
-from typing import Any
 
 import grpc
 
-from common.bundle import FILE_NAME as MODEL_NAME
-from common.bundle import Model
 from common.errors import QuorumError, StateError
 from common.federation import Federation
-from common.files import write_atomically
 from common.link_pb2 import Farewell
-from common.messages import model_record
-from common.metrics import ErrorSums
+from common.messages import max_message_bytes, model_record
 from common.wire import to_content
 from server.authority import Authority
 from server.checkpoint import Checkpoints
 from server.enrolment import Enrolment
 from server.exchange import Exchange
 from server.link import LinkGrid
-from server.link_server import LinkServer, max_message_bytes
+from server.link_server import LinkServer
 from server.link_service import Agreement, LinkService
 from server.register import Register
+from server.results import write_result
+from server.roster import Roster
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import Progress, RoundRecord, RunResult
 from server.state_folder import Coordination, split_address
 from server.status import Status
 
 log = logging.getLogger(__name__)
-
-RESULT_NAME = "result.json"
 
 FAREWELL_S = 10.0
 """How long a lab that is connected has to take the released model."""
@@ -119,8 +112,9 @@ def _run(
     if progress is not None:
         status.roster, status.server_round = progress.roster, progress.state.server_round
         log.info("the run goes on after round %d", status.server_round)
-        expected = set(progress.roster.names.values())
-        status.exchange.wait_for(expected, options.wait)
+        away = set(progress.state.history[-1].failed) if progress.state.history else set()
+        # a round that was under way is to have the labs that it would have had
+        status.exchange.wait_for(set(progress.roster.names.values()) - away, options.wait)
     else:
         _wait_for_all(status, options.wait)
     nodes = {lab.node_id: lab.name for lab in status.register.labs() if lab.revoked is None}
@@ -163,8 +157,7 @@ def _wait_for_all(status: Status, wait: float) -> None:
         if time.monotonic() >= until:
             break
         time.sleep(0.1)
-    share = status.federation.training.quorum
-    needed = max(1, ceil(share * len(labs) - 1e-9))
+    needed = Roster(num_accepted=len(labs)).needed(status.federation.training.quorum)
     if len(labs) - len(away) < needed:
         raise QuorumError(
             f"{len(labs) - len(away)} of {len(labs)} labs came within {wait:.0f} s and the quorum "
@@ -253,8 +246,9 @@ def _every_second(status: Status, register: Register, exchange: Exchange) -> Ite
             try:
                 exchange.revoke(lab.name for lab in register.labs() if lab.revoked is not None)
                 status.write()
-            except (OSError, StateError) as error:
-                log.error("the status cannot be kept up: %s", error)
+            except Exception:
+                # this thread heeds revocations: nothing that fails once may end it
+                log.exception("the status cannot be kept up")
             if ended.wait(1.0):
                 return
 
@@ -283,45 +277,3 @@ def _release(
     until = time.monotonic() + FAREWELL_S
     while exchange.connected() and time.monotonic() < until:
         time.sleep(0.05)
-
-
-def write_result(state: Coordination, federation: Federation, result: RunResult) -> None:
-    """Write the model, and ``result.json`` beside it: the same bytes whenever it is done again."""
-    model = Model(head=result.head, standardiser=result.standardiser, fingerprint=state.fingerprint)
-    try:
-        state.run_folder.mkdir(exist_ok=True, mode=0o700)
-        model.save(state.run_folder / MODEL_NAME)
-        text = json.dumps(_record(state, federation, result), indent=2) + "\n"
-        write_atomically(state.run_folder / RESULT_NAME, text)
-    except OSError as error:
-        raise StateError(
-            f"the result cannot be written to {state.run_folder}: {error.strerror}; make room and "
-            "start again, nothing is trained anew"
-        ) from error
-
-
-def _record(state: Coordination, federation: Federation, result: RunResult) -> dict[str, Any]:
-    return {
-        "federation": federation.name,
-        "fingerprint": state.fingerprint,
-        "version": version("crossply"),
-        "labs": list(result.labs),
-        "excluded": result.excluded,
-        "rounds": [asdict(record) for record in result.history],
-        "units": {name: target.unit for name, target in federation.targets.items()},
-        "errors": {lab: _metrics(sums, federation) for lab, sums in result.evaluation.items()},
-        "errors_of_all": _metrics(_total(result.evaluation), federation),
-    }
-
-
-def _metrics(sums: ErrorSums | None, federation: Federation) -> dict[str, Any]:
-    if sums is None:
-        return {}
-    return {name: sums.metrics(index) for index, name in enumerate(federation.targets)}
-
-
-def _total(evaluation: dict[str, ErrorSums]) -> ErrorSums | None:
-    if not evaluation:
-        return None
-    first, *others = evaluation.values()
-    return sum(others, start=first)

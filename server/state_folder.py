@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +14,9 @@ from pydantic import ValidationError
 from common.configuration import Section
 from common.errors import ConfigurationError, StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import write_atomically
+from common.files import locked, write_atomically
 from common.identity import Identity
 from server.authority import CA_LIFETIME, Authority, new_serial, write_key
-
-DEFAULT_FOLDER = Path("crossply-server")
 
 
 class _Settings(Section):
@@ -94,18 +90,15 @@ class Coordination:
         StateError
             If another process holds it.
         """
-        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
+        with ExitStack() as held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(locked(self.folder / "lock"))
             except BlockingIOError as error:
                 raise StateError(
                     f"another coordinator runs on {self.folder}; stop it first, or use another "
                     "state folder"
                 ) from error
             yield
-        finally:
-            os.close(descriptor)
 
     def is_locked(self) -> bool:
         """Return whether a coordinator runs on the folder."""

@@ -10,20 +10,17 @@ from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from common.errors import INTERNAL
 from common.messages import ERROR_NUMBER
+from server.grid import RunGrid
 
 log = logging.getLogger(__name__)
 
-SERVER_NODE = 1
 FIRST_LAB_NODE = 2
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(RunGrid):
     """Virtual labs, one node each, answered one after the other in this process.
 
     Every message and reply is turned into bytes and back, so that no two labs share memory and
@@ -41,35 +38,14 @@ class InProcessGrid(Grid):
     def __init__(
         self, client_app: ClientApp, node_configs: Mapping[str, UserConfig], run_id: int = 1
     ) -> None:
+        super().__init__(run_id)
         self._client_app = client_app
-        self._run = Run.create_empty(run_id)
         self._contexts = {
             node: Context(run_id, node, config, RecordDict(), {})
             for node, config in enumerate(node_configs.values(), start=FIRST_LAB_NODE)
         }
         self._message_numbers = count(1)
         self._replies: dict[str, Message] = {}
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SERVER_NODE, 1
-
-    def set_run(self, run: Run) -> None:
-        """Set the run."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a new message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
         """Return the labs' nodes."""

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client.membership import open_membership
 from common.link_pb2 import Content, EnrolRequest, FromLab, Hello, LookRequest, Reply
@@ -52,7 +53,8 @@ def test_two_people_who_have_never_met_train_together(site: Any) -> None:
     log = site.do("lab", "log", "--state", state, "--json")
     types = [entry["type"] for entry in json.loads(log.output)]
     assert types == ["query.handshake", "query.statistics", "train", "train", "evaluate"]
-    assert "Fingerprint" not in site.do("server", "status", "--state", site.server).output
+    shown = site.do("server", "status", "--state", site.server).output
+    assert "finished after 2 rounds" in shown and "aachen" in shown
 
 
 def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Any) -> None:
@@ -186,11 +188,11 @@ def test_fault_18_strangers_other_authorities_and_the_revoked(site: Any, until: 
     with channel(membership, **inviting) as bootstrap:
         with pytest.raises(grpc.RpcError) as refused:
             LinkStub(bootstrap).Look(LookRequest(), timeout=5)
-        assert refused.value.details() == "this needs the certificate of a lab"
+        assert refused.value.details() == "this needs a certificate of the role lab"
     with channel(membership) as own:
         with pytest.raises(grpc.RpcError) as refused:
             LinkStub(own).Enrol(EnrolRequest(token="x"), timeout=5)
-        assert refused.value.details() == "this needs the certificate of a invite"
+        assert refused.value.details() == "this needs a certificate of the role invite"
     site.do("server", "revoke", "celle", "--state", site.server)
 
     # a lab revoked during a run is out within seconds, and the run goes on
@@ -362,3 +364,29 @@ def test_a_state_folder_that_is_not_whole(site: Any, file: str, words: str) -> N
     assert lab.exit_code() == 1
     assert words in lab.text()
     assert "Traceback" not in lab.text()
+
+
+def test_the_health_service_answers_the_operator(site: Any) -> None:
+    site.agree()
+    site.coordinator()
+    read = [
+        (site.server / name).read_bytes() for name in ("ca.crt", "operator.key", "operator.crt")
+    ]
+    with grpc.secure_channel(site.address, grpc.ssl_channel_credentials(*read)) as operator:
+        health = health_pb2_grpc.HealthStub(operator)
+        request = health_pb2.HealthCheckRequest(service="crossply.link.Link")
+        assert health.Check(request, timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+        # a probe's certificate is no lab's
+        with pytest.raises(grpc.RpcError):
+            LinkStub(operator).Look(LookRequest(), timeout=5)
+
+
+def test_two_processes_out_of_one_lab_folder(site: Any, until: Any) -> None:
+    site.joined("aachen", "bremen")
+    site.coordinator()
+    first = site.lab("aachen")
+    until(lambda: "ready" in first.text(), "the first takes part")
+    second = site.lab("aachen")
+    assert second.exit_code() == 1
+    assert "another process takes part out of" in second.text()
+    assert not first.ended()

@@ -22,7 +22,7 @@ def in_process(site: Any, agreement: Path) -> Any:
     return run_federation(InProcessGrid(app, {lab: {"lab": lab} for lab in labs}), federation)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg"])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedyogi"])
 def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     site: Any, strategy: str
 ) -> None:

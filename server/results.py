@@ -1,0 +1,61 @@
+"""What a run leaves in its folder: the model, and ``result.json`` beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from common.bundle import FILE_NAME as MODEL_NAME
+from common.bundle import Model
+from common.errors import StateError
+from common.federation import Federation
+from common.files import write_atomically
+from common.metrics import ErrorSums
+from server.state import RunResult
+from server.state_folder import Coordination
+
+RESULT_NAME = "result.json"
+
+
+def write_result(state: Coordination, federation: Federation, result: RunResult) -> None:
+    """Write the model, and ``result.json`` beside it: the same bytes whenever it is done again."""
+    model = Model(head=result.head, standardiser=result.standardiser, fingerprint=state.fingerprint)
+    try:
+        state.run_folder.mkdir(exist_ok=True, mode=0o700)
+        model.save(state.run_folder / MODEL_NAME)
+        text = json.dumps(_record(state, federation, result), indent=2) + "\n"
+        write_atomically(state.run_folder / RESULT_NAME, text)
+    except OSError as error:
+        raise StateError(
+            f"the result cannot be written to {state.run_folder}: {error.strerror}; make room and "
+            "start again, nothing is trained anew"
+        ) from error
+
+
+def _record(state: Coordination, federation: Federation, result: RunResult) -> dict[str, Any]:
+    return {
+        "federation": federation.name,
+        "fingerprint": state.fingerprint,
+        "version": version("crossply"),
+        "labs": list(result.labs),
+        "excluded": result.excluded,
+        "rounds": [asdict(record) for record in result.history],
+        "units": {name: target.unit for name, target in federation.targets.items()},
+        "errors": {lab: _metrics(sums, federation) for lab, sums in result.evaluation.items()},
+        "errors_of_all": _metrics(_total(result.evaluation), federation),
+    }
+
+
+def _metrics(sums: ErrorSums | None, federation: Federation) -> dict[str, Any]:
+    if sums is None:
+        return {}
+    return {name: sums.metrics(index) for index, name in enumerate(federation.targets)}
+
+
+def _total(evaluation: dict[str, ErrorSums]) -> ErrorSums | None:
+    if not evaluation:
+        return None
+    first, *others = evaluation.values()
+    return sum(others, start=first)

@@ -1,0 +1,204 @@
+"""The lab's gate: what it answers, what may leave, and that what is rounded is still taken."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from client.policy import DEFAULT_POLICY, Gate, Policy, load_policy, rounded
+from client.sent_log import SentLog
+from common.errors import ConfigurationError, PolicyError, ReplyError, RequestError
+from common.federation import Federation
+from common.head import federation_shapes, initial_head
+from common.link_pb2 import Reply
+from common.messages import (
+    EVALUATE,
+    HANDSHAKE,
+    STATISTICS,
+    TRAIN,
+    EvaluateReply,
+    EvaluateRequest,
+    HandshakeReply,
+    StatisticsReply,
+    TrainReply,
+    query_record,
+)
+from common.metrics import ErrorSums
+from common.standardise import Moments, Standardiser
+from server.aggregation import check_errors, check_statistics, check_update
+
+FEDERATION = Federation.model_validate(
+    {
+        "name": "test",
+        "targets": {"strength": {"unit": "MPa", "range": [0, 200]}},
+        "imaging": {"scale": "fit"},
+        "backbone": {"name": "resnet18"},
+        "head": {"hidden": [4]},
+        "privacy": {"min_specimens": 20},
+    }
+)
+SHAPES = federation_shapes(FEDERATION)
+HEAD = initial_head(SHAPES, 0)
+
+
+def gate(tmp_path: Path, **policy: Any) -> Gate:
+    log = SentLog(tmp_path / "sent.jsonl")
+    return Gate(federation=FEDERATION, lab="celle", policy=Policy(**policy), log=log)
+
+
+def statistics(size: int = 57, targets: int = 33) -> StatisticsReply:
+    generator = np.random.default_rng(0)
+    features = generator.gamma(2.0, 0.2, (size, FEDERATION.num_features))
+    strength = generator.normal(120, 10, (size, 1))
+    strength[targets:] = np.nan
+    return StatisticsReply(
+        num_examples=size,
+        features=Moments.of(features, FEDERATION.feature_shift),
+        targets=Moments.of(strength, FEDERATION.target_shift),
+    )
+
+
+def update(size: int = 57) -> TrainReply:
+    return TrainReply(head=HEAD, num_examples=size, train_loss=0.5)
+
+
+def evaluation(size: int = 25) -> EvaluateReply:
+    measured = np.linspace(100, 140, size)[:, None]
+    errors = ErrorSums.of(measured, measured + 3.0, FEDERATION.target_shift)
+    return EvaluateReply(num_examples=size, errors=errors)
+
+
+def test_the_default_policy_is_what_stands_in_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(DEFAULT_POLICY)
+    assert load_policy(path, FEDERATION) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("min_specimens = 19", "less than the federation's 20"),
+        ('metrics = ["weights"]', "'weights' is none; choose among train-loss, error-sums"),
+        ("round_count = true", "round_counts"),
+        ("rounds_per_day = 0", "rounds_per_day"),
+    ],
+)
+def test_a_policy_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        load_policy(path, FEDERATION)
+
+
+def test_tasks_of_another_agreement_type_or_architecture(tmp_path: Path) -> None:
+    here = gate(tmp_path)
+    here.check_task(STATISTICS, query_record(FEDERATION.fingerprint()))
+    # whoever asks under another agreement is told which one the lab holds, and nothing else
+    here.check_task(HANDSHAKE, query_record("0" * 64))
+    with pytest.raises(RequestError, match="under the agreement 000000000000"):
+        here.check_task(STATISTICS, query_record("0" * 64))
+    with pytest.raises(RequestError, match=r"no message of ours is called 'query\.rows'"):
+        here.check_task("query.rows", query_record(FEDERATION.fingerprint()))
+    ones = np.ones(FEDERATION.num_features)
+    request = EvaluateRequest(
+        fingerprint=FEDERATION.fingerprint(),
+        head=HEAD | {"0.weight": np.zeros((5, FEDERATION.num_features), dtype=np.float32)},
+        standardiser=Standardiser(
+            feature_mean=ones, feature_scale=ones, target_mean=ones[:1], target_scale=ones[:1]
+        ),
+    )
+    with pytest.raises(RequestError, match=r"0\.weight: expected float32 of shape \(4, "):
+        here.check_task(EVALUATE, request.to_record())
+
+
+def test_nothing_rides_along_with_a_reply(tmp_path: Path) -> None:
+    record = update().to_record()
+    record["notes"] = ConfigRecord({"specimens": ["X-17"]})
+    left = gate(tmp_path).check_reply(TRAIN, record)
+    assert set(left) == {"arrays", "metrics"}
+    record["more"] = MetricRecord({"strength-of-X-17": 612.5})
+    with pytest.raises(ReplyError):
+        gate(tmp_path).check_reply(TRAIN, record)
+    with pytest.raises(ReplyError):
+        gate(tmp_path).check_reply(STATISTICS, RecordDict())
+
+
+def test_a_handshake_goes_out_under_the_enrolled_name_with_a_rounded_number(tmp_path: Path) -> None:
+    hello = HandshakeReply(
+        lab="celle", version="1", fingerprint="ab", targets=("strength",), num_examples=57
+    )
+    left = HandshakeReply.from_record(gate(tmp_path).check_reply(HANDSHAKE, hello.to_record()))
+    assert left.num_examples == 50
+    other = gate(tmp_path)
+    other._lab = "dresden"
+    with pytest.raises(PolicyError, match="this lab is 'dresden'"):
+        other.check_reply(HANDSHAKE, hello.to_record())
+
+
+def test_sums_over_too_few_specimens_stay(tmp_path: Path) -> None:
+    strict = gate(tmp_path, min_specimens=30)
+    with pytest.raises(PolicyError, match="a sum over 25 specimens; at least 30"):
+        strict.check_reply(EVALUATE, evaluation(25).to_record())
+    with pytest.raises(PolicyError, match="a sum over 14 specimens"):
+        strict.check_reply(TRAIN, update(14).to_record())
+    with pytest.raises(PolicyError, match="a sum over 3 specimens"):
+        strict.check_reply(STATISTICS, statistics(57, targets=3).to_record())
+    # a target that the lab does not share is a sum over none
+    strict.check_reply(STATISTICS, statistics(57, targets=0).to_record())
+
+
+def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
+    quiet = gate(tmp_path, metrics=())
+    left = TrainReply.from_record(quiet.check_reply(TRAIN, update().to_record()), shapes=SHAPES)
+    assert left.train_loss is None
+    check_update(left, HEAD, 57)
+    ones = np.ones(FEDERATION.num_features)
+    request = EvaluateRequest(
+        fingerprint=FEDERATION.fingerprint(),
+        head=HEAD,
+        standardiser=Standardiser(
+            feature_mean=ones, feature_scale=ones, target_mean=ones[:1], target_scale=ones[:1]
+        ),
+    )
+    with pytest.raises(PolicyError, match="error-sums may not leave"):
+        quiet.check_task(EVALUATE, request.to_record())
+
+
+def test_rounds_per_day_are_counted_from_the_log(tmp_path: Path) -> None:
+    log = SentLog(tmp_path / "sent.jsonl")
+    now = datetime.now(UTC)
+    times = [now]
+    here = Gate(
+        federation=FEDERATION,
+        lab="celle",
+        policy=Policy(rounds_per_day=2),
+        log=log,
+        clock=lambda: times[0],
+    )
+    for number in range(2):
+        here._check_rounds()
+        log.append(TRAIN, Reply(message_id=str(number)))
+    with pytest.raises(PolicyError, match="2 rounds were answered in the last 24 hours"):
+        here._check_rounds()
+    times[0] = now + timedelta(hours=25)
+    here._check_rounds()
+
+
+def test_rounded_counts_pass_the_coordinators_checks_and_keep_means_and_spreads() -> None:
+    plain, sums = statistics(), rounded(statistics())
+    assert isinstance(sums, StatisticsReply)
+    assert (sums.num_examples, sums.targets.count[0]) == (50, 20)
+    check_statistics(sums, 50, FEDERATION)
+    for left, right in ((plain.features, sums.features), (plain.targets, sums.targets)):
+        np.testing.assert_allclose(left.total / left.count, right.total / right.count)
+        np.testing.assert_allclose(left.squares / left.count, right.squares / right.count)
+    trained = rounded(update())
+    assert isinstance(trained, TrainReply)
+    check_update(trained, HEAD, sums.num_examples)
+    told = rounded(evaluation())
+    assert isinstance(told, EvaluateReply)
+    check_errors(told)
+    assert told.errors.metrics(0)["mae"] == pytest.approx(3.0)
