@@ -1,10 +1,11 @@
-"""What a run leaves in its folder: the model, and ``result.json`` beside it."""
+"""What a run leaves in a folder: the model, and ``result.json`` beside it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from common.bundle import FILE_NAME as MODEL_NAME
@@ -14,30 +15,35 @@ from common.federation import Federation
 from common.files import write_atomically
 from common.metrics import ErrorSums
 from server.state import RunResult
-from server.state_folder import Coordination
 
 RESULT_NAME = "result.json"
 
 
-def write_result(state: Coordination, federation: Federation, result: RunResult) -> None:
-    """Write the model, and ``result.json`` beside it: the same bytes whenever it is done again."""
-    model = Model(head=result.head, standardiser=result.standardiser, fingerprint=state.fingerprint)
+def write_result(folder: Path, federation: Federation, result: RunResult) -> None:
+    """Write the model, and ``result.json`` beside it: the same bytes whenever it is done again.
+
+    Raises
+    ------
+    StateError
+        If the folder cannot be written to.
+    """
+    fingerprint = federation.fingerprint()
+    model = Model(head=result.head, standardiser=result.standardiser, fingerprint=fingerprint)
     try:
-        state.run_folder.mkdir(exist_ok=True, mode=0o700)
-        model.save(state.run_folder / MODEL_NAME)
-        text = json.dumps(_record(state, federation, result), indent=2) + "\n"
-        write_atomically(state.run_folder / RESULT_NAME, text)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        model.save(folder / MODEL_NAME)
+        text = json.dumps(_record(federation, result), indent=2) + "\n"
+        write_atomically(folder / RESULT_NAME, text)
     except OSError as error:
         raise StateError(
-            f"the result cannot be written to {state.run_folder}: {error.strerror}; make room and "
-            "start again, nothing is trained anew"
+            f"the result cannot be written to {folder}: {error.strerror}; make room and start again"
         ) from error
 
 
-def _record(state: Coordination, federation: Federation, result: RunResult) -> dict[str, Any]:
+def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
     return {
         "federation": federation.name,
-        "fingerprint": state.fingerprint,
+        "fingerprint": federation.fingerprint(),
         "version": version("crossply"),
         "labs": list(result.labs),
         "excluded": result.excluded,

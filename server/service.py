@@ -83,7 +83,7 @@ def serve(state: Coordination, options: ServeOptions) -> Path:
         checkpoints = Checkpoints(state.run_folder, state.fingerprint)
         if (progress := checkpoints.load()) is not None and progress.phase == "finished":
             log.info("the run has finished before; nothing is trained")
-            write_result(state, federation, progress.result())
+            write_result(state.run_folder, federation, progress.result())
             return state.run_folder
         register = Register(state.folder)
         exchange = Exchange(grace=options.grace)
@@ -269,7 +269,7 @@ def _release(
     exchange: Exchange,
     options: ServeOptions,
 ) -> None:
-    write_result(state, federation, result)
+    write_result(state.run_folder, federation, result)
     content = to_content(model_record(result.head, result.standardiser))
     # a lab whose connection is broken just now gets the model when it comes back
     exchange.wait_for(result.labs, min(options.grace, options.wait))
