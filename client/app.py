@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, wraps
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,21 +20,24 @@ from client.evaluation import evaluate
 from client.lab import Lab
 from client.opening import open_lab
 from client.training import plan_for, train_head
+from common.bundle import Model
 from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
 from common.federation import load_federation
 from common.head import federation_shapes
 from common.messages import (
     ERROR_NUMBER,
     HANDSHAKE,
+    RELEASE,
     STATISTICS,
     EvaluateReply,
-    EvaluateRequest,
     HandshakeReply,
+    ModelRequest,
+    ReleaseReply,
     StatisticsReply,
+    Terms,
     TrainReply,
     TrainRequest,
     bucketed,
-    query_fingerprint,
 )
 from common.seeds import seed_for
 from common.standardise import Moments
@@ -48,12 +50,13 @@ Handler: TypeAlias = Callable[[Lab, RecordDict], RecordDict]
 def shake_hands(lab: Lab, record: RecordDict) -> RecordDict:
     """Say who the lab is and which agreement it holds; the coordinator compares."""
     targets = zip(lab.federation.targets, lab.shared_targets, strict=True)
-    agreed = query_fingerprint(record) == lab.federation.fingerprint()
+    ours = Terms.of(lab.federation)
+    agreed = Terms.from_record(record).fingerprint == ours.fingerprint
     names = [name for name, shared in targets if agreed and shared]
     return HandshakeReply(
         lab=lab.name,
-        version=version("crossply"),
-        fingerprint=lab.federation.fingerprint(),
+        version=ours.version,
+        fingerprint=ours.fingerprint,
         targets=tuple(names),
         # to a stranger, what every lab has: at least one specimen
         num_examples=bucketed(len(lab.training)) if agreed else 1,
@@ -62,7 +65,7 @@ def shake_hands(lab: Lab, record: RecordDict) -> RecordDict:
 
 def sum_statistics(lab: Lab, record: RecordDict) -> RecordDict:
     """Sum the lab's training specimens for the shared standardiser."""
-    _agree(lab, query_fingerprint(record))
+    Terms.of(lab.federation).require(Terms.from_record(record))
     specimens = lab.training
     return StatisticsReply(
         num_examples=len(specimens),
@@ -74,7 +77,7 @@ def sum_statistics(lab: Lab, record: RecordDict) -> RecordDict:
 def train(lab: Lab, record: RecordDict) -> RecordDict:
     """Train the shared head on the lab's training specimens."""
     request = TrainRequest.from_record(record, shapes=federation_shapes(lab.federation))
-    _agree(lab, request.fingerprint)
+    Terms.of(lab.federation).require(request.terms)
     training = lab.federation.training
     plan = plan_for(
         lab.federation,
@@ -93,8 +96,8 @@ def train(lab: Lab, record: RecordDict) -> RecordDict:
 
 def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
     """Sum the shared head's errors on the lab's held-out specimens."""
-    request = EvaluateRequest.from_record(record, shapes=federation_shapes(lab.federation))
-    _agree(lab, request.fingerprint)
+    request = ModelRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    Terms.of(lab.federation).require(request.terms)
     needed = lab.needed
     measured = np.isfinite(lab.held_out.targets).sum(axis=0)
     if not (measured >= needed).any():
@@ -105,6 +108,17 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
     told = replace(lab.held_out, targets=np.where(measured >= needed, lab.held_out.targets, np.nan))
     errors = evaluate(request.head, request.standardiser, told, lab.federation)
     return EvaluateReply(num_examples=len(lab.held_out), errors=errors).to_record()
+
+
+def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
+    """Keep the model that a run ended with, and say so."""
+    request = ModelRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    Terms.of(lab.federation).require(request.terms)
+    fingerprint = request.terms.fingerprint
+    if lab.model_path is not None:
+        model = Model(head=request.head, standardiser=request.standardiser, fingerprint=fingerprint)
+        model.save(lab.model_path)
+    return ReleaseReply(fingerprint=fingerprint).to_record()
 
 
 def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
@@ -133,26 +147,21 @@ def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
     made.query(STATISTICS.removeprefix("query."))(answers(sum_statistics))
     made.train()(answers(train))
     made.evaluate()(answers(evaluate_held_out))
+    made.query(RELEASE.removeprefix("query."))(answers(keep_model))
     return made
-
-
-def _agree(lab: Lab, fingerprint: str) -> None:
-    agreed = lab.federation.fingerprint()
-    if fingerprint != agreed:
-        raise RequestError(
-            f"the request is under the agreement {fingerprint[:12]}, this lab's is {agreed[:12]}"
-        )
 
 
 def open_lab_folder(context: Context) -> Lab:
     """Open the lab that a Flower node's configuration names.
 
-    ``lab`` is the lab's folder; ``federation`` the federation file, by default the one in it.
+    ``lab`` is the lab's folder; ``federation`` the federation file, by default the one in it;
+    ``model`` the file to keep the shared model in, if any.
     """
-    folder = context.node_config.get("lab")
+    folder, model = context.node_config.get("lab"), context.node_config.get("model")
     if not isinstance(folder, str):
         raise ConfigurationError("the node's configuration needs lab = \"the lab's folder\"")
-    return _open(Path(folder), Path(str(context.node_config.get("federation", folder))))
+    lab = _open(Path(folder), Path(str(context.node_config.get("federation", folder))))
+    return replace(lab, model_path=None if model is None else Path(str(model)))
 
 
 @lru_cache(maxsize=4)

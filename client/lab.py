@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -24,12 +25,15 @@ class Lab:
         Never share a specimen, nor a group.
     min_specimens : int or None
         What the lab itself asks for, where that is more than the federation does.
+    model_path : Path or None
+        Where the model of a run is kept; a virtual lab keeps none.
     """
 
     federation: Federation
     training: Specimens
     held_out: Specimens
     min_specimens: int | None = None
+    model_path: Path | None = None
 
     @property
     def needed(self) -> int:

@@ -51,7 +51,10 @@ REFUSED = {
 }
 """What the coordinator answers to a lab that no waiting will let in."""
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+
+FAREWELL_PATIENCE_S = 30.0
+"""How long a lab that has the model tries to hear that the run is over."""
 
 REMEMBERED = 4
 """Replies that are kept for being asked again; an error is not, its cause may be gone by then."""
@@ -147,6 +150,9 @@ class Link:
         Returns the reply to a task.
     patience : float
         Seconds without a connection after which `serve` gives up; infinity for a service.
+    has_model : callable
+        Returns whether the lab has the model that the run ends with: then a coordinator that does
+        not come back has nothing more to ask.
     max_bytes : int
         Largest message that is accepted.
     """
@@ -154,10 +160,11 @@ class Link:
     membership: Membership
     answer: Callable[[Task], Reply]
     patience: float
+    has_model: Callable[[], bool]
     max_bytes: int
 
-    def serve(self) -> Farewell:
-        """Answer tasks until the run is over, and return the coordinator's farewell.
+    def serve(self) -> None:
+        """Answer tasks until the run is over.
 
         Raises
         ------
@@ -170,14 +177,19 @@ class Link:
             connected, event = self._connect_once()
             if connected:
                 pause, since = FIRST_PAUSE_S, time.monotonic()
-            if isinstance(event, ToLab) and (farewell := self._heed(event.farewell)) is not None:
-                return farewell
+            if isinstance(event, ToLab) and self._is_over(event.farewell):
+                return
             if isinstance(event, grpc.RpcError):
                 self._raise_if_hopeless(event)
-            if time.monotonic() - since >= self.patience:
+            has_model = self.has_model()
+            patience = min(self.patience, FAREWELL_PATIENCE_S) if has_model else self.patience
+            left = since + patience - time.monotonic()
+            if left <= 0 and has_model:
+                log.info("the coordinator is gone, and the model is here")
+                return
+            if left <= 0:
                 raise LinkError(self._why_not())
             # jitter: a hundred labs do not come back in one instant
-            left = since + self.patience - time.monotonic()
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(left, 0.0)))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -209,9 +221,9 @@ class Link:
                 outgoing.put(None)
                 call.cancel()
 
-    def _heed(self, farewell: Farewell) -> Farewell | None:
+    def _is_over(self, farewell: Farewell) -> bool:
         if farewell.reason == Farewell.FINISHED:
-            return farewell
+            return True
         if farewell.reason == Farewell.REVOKED:
             raise LinkError(
                 f"{self.membership.lab} has been revoked; ask the coordinator for a new invite"
@@ -221,7 +233,7 @@ class Link:
                 f"another process has connected as {self.membership.lab}; keep one of them"
             )
         log.info("the coordinator stops; it may come back")
-        return None
+        return False
 
     def _raise_if_hopeless(self, error: grpc.RpcError) -> None:
         code, details = error.code(), printable(str(error.details()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from common.bundle import FILE_NAME as MODEL_NAME
 from common.configuration import Section
 from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
@@ -83,9 +84,9 @@ class Membership:
         return self.folder / "sent.jsonl"
 
     @property
-    def model_folder(self) -> Path:
-        """Where a released model is kept."""
-        return self.folder / "model"
+    def model_path(self) -> Path:
+        """Where the model of the run is kept."""
+        return self.folder / "model" / MODEL_NAME
 
     def federation(self) -> Federation:
         """Read the agreement.

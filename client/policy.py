@@ -25,22 +25,27 @@ from common.messages import (
     ERROR_SUMS,
     EVALUATE,
     HANDSHAKE,
+    RELEASE,
     STATISTICS,
     TRAIN,
     TRAIN_LOSS,
     EvaluateReply,
-    EvaluateRequest,
     HandshakeReply,
+    ModelRequest,
+    ReleaseReply,
     StatisticsReply,
+    Terms,
     TrainReply,
     TrainRequest,
     bucketed,
-    query_fingerprint,
 )
 from common.metrics import ErrorSums
 from common.standardise import Moments
 
-Reply: TypeAlias = HandshakeReply | StatisticsReply | TrainReply | EvaluateReply
+Sums: TypeAlias = StatisticsReply | TrainReply | EvaluateReply
+"""What is made of a lab's specimens."""
+
+Reply: TypeAlias = HandshakeReply | Sums | ReleaseReply
 
 METRICS = (TRAIN_LOSS, ERROR_SUMS)
 
@@ -133,29 +138,25 @@ class Gate:
         Raises
         ------
         RequestError
-            If the type is unknown, the fingerprint is another, or head or standardiser do not
-            have the architecture of the federation file.
+            If the type is unknown, the agreement or the version is another, or head or
+            standardiser do not have the architecture of the federation file.
         PolicyError
             If the rounds of the day are used up, or what it asks for may not leave.
         """
         shapes = federation_shapes(self._federation)
-        if message_type in (HANDSHAKE, STATISTICS):
-            fingerprint = query_fingerprint(content)
-        elif message_type == TRAIN:
-            fingerprint = TrainRequest.from_record(content, shapes=shapes).fingerprint
-            self._check_rounds()
-        elif message_type == EVALUATE:
-            fingerprint = EvaluateRequest.from_record(content, shapes=shapes).fingerprint
-            if ERROR_SUMS not in self._policy.metrics:
-                raise PolicyError(f"{ERROR_SUMS} may not leave, by this lab's policy")
-        else:
+        if message_type not in (HANDSHAKE, STATISTICS, TRAIN, EVALUATE, RELEASE):
             raise RequestError(f"no message of ours is called {message_type[:40]!r}")
-        agreed = self._federation.fingerprint()
+        asked = Terms.from_record(content)
         # a handshake tells the coordinator which agreement the lab holds, whatever it asks under
-        if message_type != HANDSHAKE and fingerprint != agreed:
-            raise RequestError(
-                f"the task is under the agreement {fingerprint[:12]}, this lab's is {agreed[:12]}"
-            )
+        if message_type != HANDSHAKE:
+            Terms.of(self._federation).require(asked)
+        if message_type == TRAIN:
+            TrainRequest.from_record(content, shapes=shapes)
+            self._check_rounds()
+        elif message_type in (EVALUATE, RELEASE):
+            ModelRequest.from_record(content, shapes=shapes)
+        if message_type == EVALUATE and ERROR_SUMS not in self._policy.metrics:
+            raise PolicyError(f"{ERROR_SUMS} may not leave, by this lab's policy")
 
     def check_reply(self, message_type: str, content: RecordDict) -> RecordDict:
         """Return what may leave of a reply, written anew.
@@ -172,6 +173,8 @@ class Gate:
             if reply.lab != self._lab:
                 raise PolicyError(f"a handshake as {reply.lab!r}; this lab is {self._lab!r}")
             return replace(reply, num_examples=bucketed(reply.num_examples)).to_record()
+        if isinstance(reply, ReleaseReply):
+            return reply.to_record()
         self._check_counts(reply)
         if isinstance(reply, TrainReply) and TRAIN_LOSS not in self._policy.metrics:
             reply = replace(reply, train_loss=None)
@@ -187,6 +190,8 @@ class Gate:
             )
         if message_type == TRAIN:
             return TrainReply.from_record(content, shapes=federation_shapes(self._federation))
+        if message_type == RELEASE:
+            return ReleaseReply.from_record(content)
         return EvaluateReply.from_record(content, num_targets=num_targets)
 
     def _check_rounds(self) -> None:
@@ -198,7 +203,7 @@ class Gate:
                 f"{self._policy.rounds_per_day}"
             )
 
-    def _check_counts(self, reply: StatisticsReply | TrainReply | EvaluateReply) -> None:
+    def _check_counts(self, reply: Sums) -> None:
         if isinstance(reply, EvaluateReply):
             counts = reply.errors.count
         elif isinstance(reply, StatisticsReply):
@@ -217,9 +222,7 @@ class Gate:
             )
 
 
-def rounded(
-    reply: StatisticsReply | TrainReply | EvaluateReply,
-) -> StatisticsReply | TrainReply | EvaluateReply:
+def rounded(reply: Sums) -> Sums:
     """Return a reply with its numbers of specimens rounded down, and its sums with them.
 
     Each sum is multiplied by the same factor as its count, so that means and spreads stay.

@@ -16,13 +16,9 @@ from client.membership import Membership
 from client.opening import open_lab
 from client.policy import Gate, load_policy
 from client.sent_log import SentLog
-from common.bundle import FILE_NAME, Model
-from common.errors import PolicyError, RequestError
-from common.federation import Federation
-from common.link_pb2 import Farewell
-from common.messages import max_message_bytes, read_model
+from common.errors import LinkError, PolicyError
+from common.messages import max_message_bytes
 from common.stopping import StopSignals
-from common.wire import from_content
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +27,7 @@ NODE = 2
 
 
 def take_part(membership: Membership, patience: float, signals: StopSignals) -> Path:
-    """Answer the coordinator until the run is over, and keep the model that it releases.
+    """Answer the coordinator until the run is over and the lab has kept its model.
 
     Parameters
     ----------
@@ -49,15 +45,15 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     Raises
     ------
     CrossplyError
-        If the lab's folder, state, policy or agreement cannot be used, or the coordinator is not
-        reached or refuses the lab.
+        If the lab's folder, state, policy or agreement cannot be used, if the coordinator is not
+        reached or refuses the lab, or if the run ends without this lab.
     """
     federation = membership.federation()
     policy = load_policy(membership.policy_path, federation)
     sent = SentLog(membership.log_path)
     log.info("reading %s", membership.data)
     lab = open_lab(membership.data, federation, membership.lab)
-    lab = replace(lab, min_specimens=policy.min_specimens)
+    lab = replace(lab, min_specimens=policy.min_specimens, model_path=membership.model_path)
     if not lab.shared_targets.any():
         raise PolicyError(
             f"no target is measured on the {lab.needed} specimens that your policy asks for; "
@@ -66,14 +62,21 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     log.info("ready", extra={"specimens": len(lab.training) + len(lab.held_out)})
     gate = Gate(federation=federation, lab=membership.lab, policy=policy, log=sent)
     answerer = _answerer(lab, gate, sent, signals)
-    farewell = Link(
+    membership.model_path.parent.mkdir(exist_ok=True, mode=0o700)
+    Link(
         membership=membership,
         answer=answerer.answer,
         patience=patience,
+        has_model=membership.model_path.exists,
         max_bytes=max_message_bytes(federation),
     ).serve()
     log.info("the run is over", extra={"entries": len(sent), "last_hash": sent.last_hash})
-    return _keep(farewell, federation, membership)
+    if not membership.model_path.exists():
+        raise LinkError(
+            "the run is over, and its model has not come to this lab; ask the coordinator, whose "
+            "`crossply server status` says why"
+        )
+    return membership.model_path
 
 
 def _answerer(lab: Lab, gate: Gate, sent: SentLog, signals: StopSignals) -> Answerer:
@@ -85,13 +88,3 @@ def _answerer(lab: Lab, gate: Gate, sent: SentLog, signals: StopSignals) -> Answ
         sent=sent,
         held=signals.held,
     )
-
-
-def _keep(farewell: Farewell, federation: Federation, membership: Membership) -> Path:
-    record = from_content(farewell.release, RequestError)
-    head, standardiser = read_model(record, federation)
-    folder = membership.model_folder
-    folder.mkdir(exist_ok=True, mode=0o700)
-    model = Model(head=head, standardiser=standardiser, fingerprint=membership.fingerprint)
-    model.save(folder / FILE_NAME)
-    return folder / FILE_NAME

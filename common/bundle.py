@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError
@@ -13,8 +14,11 @@ from safetensors.numpy import save as save_tensors
 
 from common.errors import StateError
 from common.files import write_atomically
-from common.head import HeadArrays
 from common.standardise import Standardiser
+
+if TYPE_CHECKING:
+    # torch comes with it, and commands that only look at a folder do without
+    from common.head import HeadArrays
 
 FILE_NAME = "model.safetensors"
 
@@ -37,12 +41,21 @@ class Model:
     fingerprint: str
 
     def save(self, path: Path) -> None:
-        """Write the model, whole or not at all."""
+        """Write the model, whole or not at all.
+
+        Raises
+        ------
+        StateError
+            If it cannot be written, for want of space or rights.
+        """
         arrays = {HEAD + name: np.ascontiguousarray(a) for name, a in self.head.items()}
         for name, array in vars(self.standardiser).items():
             arrays[STANDARDISER + name] = np.ascontiguousarray(array)
         content = save_tensors(arrays, metadata={"fingerprint": self.fingerprint})
-        write_atomically(path, content)
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise StateError(f"{path} cannot be written: {error.strerror}; make room") from error
 
     @classmethod
     def load(cls, path: Path) -> Model:

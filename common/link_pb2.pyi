@@ -98,7 +98,7 @@ class Reply(_message.Message):
     def __init__(self, message_id: _Optional[str] = ..., content: _Optional[_Union[Content, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Farewell(_message.Message):
-    __slots__ = ("reason", "release")
+    __slots__ = ("reason",)
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNKNOWN: _ClassVar[Farewell.Reason]
@@ -112,10 +112,8 @@ class Farewell(_message.Message):
     REVOKED: Farewell.Reason
     REPLACED: Farewell.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_FIELD_NUMBER: _ClassVar[int]
     reason: Farewell.Reason
-    release: Content
-    def __init__(self, reason: _Optional[_Union[Farewell.Reason, str]] = ..., release: _Optional[_Union[Content, _Mapping]] = ...) -> None: ...
+    def __init__(self, reason: _Optional[_Union[Farewell.Reason, str]] = ...) -> None: ...
 
 class Content(_message.Message):
     __slots__ = ("records",)

@@ -1,13 +1,15 @@
 """What travels: typed requests and replies, and Flower records made of them.
 
-All keys on the wire stand here and nowhere else. Each request carries the fingerprint of the
-federation file. Reading a record checks its keys, types and shapes, and raises one error. One
-file, however long: all that can leave a lab is to be read in one place.
+All keys on the wire stand here and nowhere else. Each request carries its terms: the fingerprint
+of the federation file, and the coordinator's version. Reading a record checks its keys, types and
+shapes, and raises one error. One file, however long: all that can leave a lab is to be read in
+one place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from math import prod
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ HANDSHAKE = "query.handshake"
 STATISTICS = "query.statistics"
 TRAIN = "train"
 EVALUATE = "evaluate"
+RELEASE = "query.release"
 
 HEAD = "arrays"
 CONFIG = "config"
@@ -48,6 +51,54 @@ TRAIN_LOSS = "train-loss"
 
 ERROR_NUMBER = 2
 """Flower's number for "the ClientApp raised"; the reason carries crossply's code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Under what a request is made: an agreement, by its fingerprint, and a version of crossply."""
+
+    fingerprint: str
+    version: str
+
+    @classmethod
+    def of(cls, federation: Federation) -> Terms:
+        """Return the terms of whoever holds this federation file and runs this code."""
+        return cls(fingerprint=federation.fingerprint(), version=version("crossply"))
+
+    def require(self, asked: Terms) -> None:
+        """Raise RequestError if a request under other terms than these comes in.
+
+        Examples
+        --------
+        >>> ours = Terms(fingerprint="ab12", version="0.1.0")
+        >>> ours.require(Terms(fingerprint="ab12", version="9.9"))
+        Traceback (most recent call last):
+        ...
+        common.errors.RequestError: the request is from crossply 9.9, and this lab runs 0.1.0
+        """
+        if asked.fingerprint != self.fingerprint:
+            raise RequestError(
+                f"the request is under the agreement {asked.fingerprint[:12]}, and this lab's is "
+                f"{self.fingerprint[:12]}"
+            )
+        if asked.version != self.version:
+            raise RequestError(
+                f"the request is from crossply {asked.version}, and this lab runs {self.version}"
+            )
+
+    def to_config(self) -> ConfigRecord:
+        """Return the Flower record that goes with every request; to `train`, Flower adds more."""
+        return ConfigRecord({FINGERPRINT: self.fingerprint, VERSION: self.version})
+
+    def to_record(self) -> RecordDict:
+        """Return a request that carries its terms alone: handshake and statistics."""
+        return RecordDict({CONFIG: self.to_config()})
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> Terms:
+        """Read the terms of any request; raise RequestError if there are none."""
+        config = RecordReader(record, RequestError).config(CONFIG)
+        return cls(fingerprint=config.text(FINGERPRINT), version=config.text(VERSION))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +173,7 @@ class StatisticsReply:
 class TrainRequest:
     """The shared head, the standardiser, and which round this is."""
 
-    fingerprint: str
+    terms: Terms
     server_round: int
     head: HeadArrays
     standardiser: Standardiser
@@ -134,7 +185,7 @@ class TrainRequest:
         reader = RecordReader(record, RequestError)
         config = reader.config(CONFIG)
         return cls(
-            fingerprint=config.text(FINGERPRINT),
+            terms=Terms.from_record(record),
             server_round=config.count(SERVER_ROUND),
             head=reader.arrays(HEAD, shapes, "float32"),
             standardiser=_read_standardiser(reader, shapes),
@@ -176,10 +227,10 @@ class TrainReply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRequest:
-    """The shared head and the standardiser, to be tried on a lab's held-out specimens."""
+class ModelRequest:
+    """The shared head and the standardiser: to be tried on held-out specimens, or to be kept."""
 
-    fingerprint: str
+    terms: Terms
     head: HeadArrays
     standardiser: Standardiser
 
@@ -189,16 +240,16 @@ class EvaluateRequest:
             {
                 HEAD: array_record(self.head),
                 STANDARDISER: standardiser_record(self.standardiser),
-                CONFIG: ConfigRecord({FINGERPRINT: self.fingerprint}),
+                CONFIG: self.terms.to_config(),
             }
         )
 
     @classmethod
-    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> EvaluateRequest:
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> ModelRequest:
         """Read the record; raise RequestError if it breaks the schema."""
         reader = RecordReader(record, RequestError)
         return cls(
-            fingerprint=reader.config(CONFIG).text(FINGERPRINT),
+            terms=Terms.from_record(record),
             head=reader.arrays(HEAD, shapes, "float32"),
             standardiser=_read_standardiser(reader, shapes),
         )
@@ -232,6 +283,22 @@ class EvaluateReply:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReleaseReply:
+    """A lab says that it has kept the model, and under which agreement."""
+
+    fingerprint: str
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict({CONFIG: ConfigRecord({FINGERPRINT: self.fingerprint})})
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> ReleaseReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        return cls(fingerprint=RecordReader(record, ReplyError).config(CONFIG).text(FINGERPRINT))
+
+
 def max_message_bytes(federation: Federation) -> int:
     """Return a size that no message between this federation's labs and coordinator exceeds.
 
@@ -255,16 +322,6 @@ def bucketed(count: int) -> int:
     return (5 if leading >= 5 else 2 if leading >= 2 else 1) * power
 
 
-def query_record(fingerprint: str) -> RecordDict:
-    """Return a request that carries nothing but the fingerprint: handshake and statistics."""
-    return RecordDict({CONFIG: ConfigRecord({FINGERPRINT: fingerprint})})
-
-
-def query_fingerprint(record: RecordDict) -> str:
-    """Return the fingerprint of such a request; raise RequestError if there is none."""
-    return RecordReader(record, RequestError).config(CONFIG).text(FINGERPRINT)
-
-
 def head_record(head: HeadArrays) -> ArrayRecord:
     """Return a head as the Flower record that strategies average."""
     return array_record(head)
@@ -280,25 +337,9 @@ def standardiser_record(standardiser: Standardiser) -> ArrayRecord:
     return array_record(vars(standardiser))
 
 
-def train_config(fingerprint: str) -> ConfigRecord:
-    """Return what goes with the head into every train request; Flower adds the round."""
-    return ConfigRecord({FINGERPRINT: fingerprint})
-
-
 def message_to(node_id: int, message_type: str, record: RecordDict) -> Message:
     """Return a message to one node."""
     return Message(record, dst_node_id=node_id, message_type=message_type)
-
-
-def model_record(head: HeadArrays, standardiser: Standardiser) -> RecordDict:
-    """Return a released model as a Flower record."""
-    return RecordDict({HEAD: head_record(head), STANDARDISER: standardiser_record(standardiser)})
-
-
-def read_model(record: RecordDict, federation: Federation) -> tuple[HeadArrays, Standardiser]:
-    """Read a released head and its standardiser; raise RequestError if they do not fit."""
-    reader, shapes = RecordReader(record, RequestError), federation_shapes(federation)
-    return reader.arrays(HEAD, shapes, "float32"), _read_standardiser(reader, shapes)
 
 
 def _read_standardiser(reader: RecordReader, shapes: Shapes) -> Standardiser:

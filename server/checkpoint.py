@@ -120,6 +120,7 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
     record = {
         "fingerprint": fingerprint,
         "phase": progress.phase,
+        "released": progress.released,
         # safetensors sorts its arrays, and strategies go by the head's own order
         "order": list(arrays),
         "server_round": state.server_round,
@@ -161,6 +162,7 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
     )
     return Progress(
         phase=record["phase"],
+        released=tuple(record["released"]),
         roster=_roster(record["roster"], groups.get("target-counts", {})),
         standardiser=Standardiser(**groups["standardiser"]),
         state=RoundState(

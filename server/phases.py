@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import cast
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -19,19 +18,20 @@ from common.head import HeadArrays, federation_shapes
 from common.messages import (
     EVALUATE,
     HANDSHAKE,
+    RELEASE,
     STANDARDISER,
     STATISTICS,
     EvaluateReply,
-    EvaluateRequest,
     HandshakeReply,
+    ModelRequest,
+    ReleaseReply,
     StatisticsReply,
+    Terms,
     TrainReply,
     head_arrays,
     head_record,
     message_to,
-    query_record,
     standardiser_record,
-    train_config,
 )
 from common.metrics import ErrorSums
 from common.seeds import seed_for, seed_global_streams
@@ -78,7 +78,7 @@ class Coordinator:
             self.roster.buckets[node] = hello.num_examples
             self._check_agreement(hello)
 
-        record = query_record(self.federation.fingerprint())
+        record = self._terms.to_record()
         screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
         self.roster.exclude(screened.broken | screened.failed)
         absent = set(self.roster.enrolled) - set(self.roster.names) - set(nodes)
@@ -98,7 +98,7 @@ class Coordinator:
             check_statistics(statistics, self.roster.buckets[node], self.federation)
             replies[node] = statistics
 
-        record = query_record(self.federation.fingerprint())
+        record = self._terms.to_record()
         requests = [message_to(node, STATISTICS, record) for node in self.roster.names]
         screened = self._ask(requests, check)
         self.roster.exclude(screened.broken)
@@ -157,10 +157,7 @@ class Coordinator:
             check_errors(evaluation)
             replies[node] = evaluation
 
-        request = EvaluateRequest(
-            fingerprint=self.federation.fingerprint(), head=head, standardiser=standardiser
-        )
-        record = request.to_record()
+        record = self._model_record(head, standardiser)
         requests = [message_to(node, EVALUATE, record) for node in self.roster.names]
         screened = self._ask(requests, check)
         silent = [why for why in screened.failed.values() if why in (NO_REPLY, NOT_CONNECTED)]
@@ -169,6 +166,33 @@ class Coordinator:
         return {
             self.roster.name(node): replies[node].errors for node in self.roster.by_name(replies)
         }
+
+    def release(
+        self, head: HeadArrays, standardiser: Standardiser, labs: Collection[str]
+    ) -> tuple[str, ...]:
+        """Hand the model to these labs, and return those that say that they have kept it.
+
+        A lab that is away stays without it, and costs the others nothing: there is no quorum.
+        """
+        kept: list[str] = []
+
+        def check(node: int, reply: Message) -> None:
+            if ReleaseReply.from_record(reply.content).fingerprint != self._terms.fingerprint:
+                raise ReplyError("has kept the model of another agreement")
+            kept.append(self.roster.name(node))
+
+        record = self._model_record(head, standardiser)
+        nodes = [node for node in self.roster.names if self.roster.name(node) in labs]
+        self._ask([message_to(node, RELEASE, record) for node in nodes], check)
+        return tuple(sorted(kept))
+
+    @property
+    def _terms(self) -> Terms:
+        return Terms.of(self.federation)
+
+    def _model_record(self, head: HeadArrays, standardiser: Standardiser) -> RecordDict:
+        request = ModelRequest(terms=self._terms, head=head, standardiser=standardiser)
+        return request.to_record()
 
     def _strategy(self, state: RoundState) -> Strategy:
         """Return the strategy as the rounds before left it, in this process or in another."""
@@ -181,7 +205,7 @@ class Coordinator:
     def _train_requests(
         self, state: RoundState, strategy: Strategy, standardiser: Standardiser
     ) -> list[Message]:
-        config = train_config(self.federation.fingerprint())
+        config = self._terms.to_config()
         present = cast(Grid, _Present(list(self.roster.names)))
         arrays = head_record(state.head)
         messages = list(strategy.configure_train(state.server_round + 1, arrays, config, present))
@@ -235,12 +259,13 @@ class Coordinator:
             raise ReplyError(f"calls itself {hello.lab}, and its certificate says {enrolled}")
 
     def _check_agreement(self, hello: HandshakeReply) -> None:
-        ours, agreed = version("crossply"), self.federation.fingerprint()
-        if hello.version != ours:
-            raise ReplyError(f"runs crossply {hello.version}, the coordinator {ours}")
-        if hello.fingerprint != agreed:
+        ours = self._terms
+        if hello.version != ours.version:
+            raise ReplyError(f"runs crossply {hello.version}, the coordinator {ours.version}")
+        if hello.fingerprint != ours.fingerprint:
             raise ReplyError(
-                f"holds the agreement {hello.fingerprint[:12]}, the coordinator {agreed[:12]}"
+                f"holds the agreement {hello.fingerprint[:12]}, the coordinator "
+                f"{ours.fingerprint[:12]}"
             )
         if list(self.roster.names.values()).count(hello.lab) > 1:
             raise ReplyError("another lab of the same name is in already")

@@ -47,6 +47,7 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
         "version": version("crossply"),
         "labs": list(result.labs),
         "excluded": result.excluded,
+        "have_the_model": list(result.released),
         "rounds": [asdict(record) for record in result.history],
         "units": {name: target.unit for name, target in federation.targets.items()},
         "errors": {lab: _metrics(sums, federation) for lab, sums in result.evaluation.items()},

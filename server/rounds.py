@@ -1,4 +1,4 @@
-"""A run: handshake, statistics, rounds of training, evaluation, over any Flower grid.
+"""A run: handshake, statistics, rounds of training, evaluation, release, over any Flower grid.
 
 A run is a chain of steps from one `Progress` to the next. Where progress is saved, a run that was
 stopped anywhere goes on from the last step that was finished, to the same bits.
@@ -90,7 +90,7 @@ class RunOptions:
 def run_federation(
     grid: Grid, federation: Federation, options: RunOptions | None = None
 ) -> RunResult:
-    """Run a federation from handshake to evaluation, or from where it was stopped.
+    """Run a federation from handshake to release, or from where it was stopped.
 
     Parameters
     ----------
@@ -121,6 +121,9 @@ def run_federation(
         chosen.watcher.counted(progress.state.history[-1])
     if progress.phase != "finished":
         progress = _evaluate(progress, coordinator, chosen)
+        chosen.keeper.save(progress)
+    if progress.unreleased:
+        progress = _release(progress, coordinator, chosen)
         chosen.keeper.save(progress)
     return progress.result()
 
@@ -160,6 +163,12 @@ def _evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions)
         options,
     )
     return replace(progress, phase="finished", evaluation=evaluation)
+
+
+def _release(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    options.watcher.entered("release")
+    kept = coordinator.release(progress.state.head, progress.standardiser, progress.unreleased)
+    return replace(progress, released=tuple(sorted({*progress.released, *kept})))
 
 
 def _patiently(phase: Callable[[], T], coordinator: Coordinator, options: RunOptions) -> T:

@@ -1,4 +1,4 @@
-"""``crossply server start``: listen, wait for labs, run the phases, release, and close in order."""
+"""``crossply server start``: listen, wait for labs, run the phases, and close in order."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import grpc
 from common.errors import QuorumError, StateError
 from common.federation import Federation
 from common.link_pb2 import Farewell
-from common.messages import max_message_bytes, model_record
-from common.wire import to_content
+from common.messages import max_message_bytes
 from server.authority import Authority
 from server.checkpoint import Checkpoints
 from server.enrolment import Enrolment
@@ -36,7 +35,7 @@ from server.status import Status
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 10.0
-"""How long a lab that is connected has to take the released model."""
+"""How long a lab that is connected has to hear that the run is over."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -84,16 +83,18 @@ def serve(state: Coordination, options: ServeOptions) -> Path:
         if (progress := checkpoints.load()) is not None and progress.phase == "finished":
             log.info("the run has finished before; nothing is trained")
             write_result(state.run_folder, federation, progress.result())
-            return state.run_folder
+            if not progress.unreleased:
+                return state.run_folder
         register = Register(state.folder)
         exchange = Exchange(grace=options.grace)
+        _heed_revocations(register, exchange)
         status = Status(state=state, federation=federation, exchange=exchange, register=register)
         server = _server(state, federation, exchange, status, options)
         log.info("listening on port %d for %s", server.start(), state.address)
         try:
             with _every_second(status, register, exchange):
                 result = _run(state, options, status, checkpoints, progress)
-                _release(state, federation, result, exchange, options)
+                _say_farewell(result, exchange)
         except BaseException:
             exchange.close(Farewell(reason=Farewell.STOPPED))
             raise
@@ -109,19 +110,19 @@ def _run(
     checkpoints: Checkpoints,
     progress: Progress | None,
 ) -> RunResult:
-    if progress is not None:
-        status.roster, status.server_round = progress.roster, progress.state.server_round
-        log.info("the run goes on after round %d", status.server_round)
-        away = set(progress.state.history[-1].failed) if progress.state.history else set()
-        # a round that was under way is to have the labs that it would have had
-        status.exchange.wait_for(set(progress.roster.names.values()) - away, options.wait)
-    else:
+    if progress is None:
         _wait_for_all(status, options.wait)
-    nodes = {lab.node_id: lab.name for lab in status.register.labs() if lab.revoked is None}
-    grid = LinkGrid(status.exchange, nodes, state.run_id)
-    keeper = _Keeper(checkpoints, status)
+    else:
+        status.roster, status.server_round = progress.roster, progress.state.server_round
+        _wait_for_those_of(progress, status.exchange, options)
+    enrolled = {lab.node_id: lab.name for lab in status.register.labs()}
+    # a lab that was put out while the coordinator was away has a node still, and a code as answer
+    grid = LinkGrid(status.exchange, enrolled, state.run_id)
     run_options = RunOptions(
-        keeper=keeper, watcher=_told(status.watcher()), patience=options.wait, enrolled=nodes
+        keeper=_Keeper(checkpoints, status),
+        watcher=_told(status.watcher()),
+        patience=options.wait,
+        enrolled={lab.node_id: lab.name for lab in status.register.labs() if not lab.revoked},
     )
     result = run_federation(grid, status.federation, run_options)
     status.phase, status.server_round = "finished", status.federation.training.rounds
@@ -130,7 +131,7 @@ def _run(
 
 @dataclass(frozen=True)
 class _Keeper:
-    """Checkpoints whose roster the status shows."""
+    """Checkpoints whose roster the status shows, with the result beside them when there is one."""
 
     checkpoints: Checkpoints
     status: Status
@@ -141,6 +142,20 @@ class _Keeper:
     def save(self, progress: Progress) -> None:
         self.checkpoints.save(progress)
         self.status.roster = progress.roster
+        if progress.phase == "finished":
+            folder = self.status.state.run_folder
+            write_result(folder, self.status.federation, progress.result())
+
+
+def _wait_for_those_of(progress: Progress, exchange: Exchange, options: ServeOptions) -> None:
+    """Wait for the labs of a run that goes on: what is under way is to have those it would have."""
+    if progress.phase == "finished":
+        log.info("the model waits for %s", ", ".join(progress.unreleased))
+        exchange.wait_for(progress.unreleased, min(options.grace, options.wait))
+        return
+    log.info("the run goes on after round %d", progress.state.server_round)
+    away = set(progress.state.history[-1].failed) if progress.state.history else set()
+    exchange.wait_for(set(progress.roster.names.values()) - away, options.wait)
 
 
 def _wait_for_all(status: Status, wait: float) -> None:
@@ -244,7 +259,7 @@ def _every_second(status: Status, register: Register, exchange: Exchange) -> Ite
     def work() -> None:
         while True:
             try:
-                exchange.revoke(lab.name for lab in register.labs() if lab.revoked is not None)
+                _heed_revocations(register, exchange)
                 status.write()
             except Exception:
                 # this thread heeds revocations: nothing that fails once may end it
@@ -262,18 +277,16 @@ def _every_second(status: Status, register: Register, exchange: Exchange) -> Ite
         status.write()
 
 
-def _release(
-    state: Coordination,
-    federation: Federation,
-    result: RunResult,
-    exchange: Exchange,
-    options: ServeOptions,
-) -> None:
-    write_result(state.run_folder, federation, result)
-    content = to_content(model_record(result.head, result.standardiser))
-    # a lab whose connection is broken just now gets the model when it comes back
-    exchange.wait_for(result.labs, min(options.grace, options.wait))
-    exchange.close(Farewell(reason=Farewell.FINISHED, release=content))
+def _heed_revocations(register: Register, exchange: Exchange) -> None:
+    exchange.revoke(lab.name for lab in register.labs() if lab.revoked is not None)
+
+
+def _say_farewell(result: RunResult, exchange: Exchange) -> None:
+    """Let the labs that are there go home."""
+    if without := sorted(set(result.labs) - set(result.released)):
+        names = ", ".join(without)
+        log.warning("%s: without the model; start again when they are there", names)
+    exchange.close(Farewell(reason=Farewell.FINISHED))
     until = time.monotonic() + FAREWELL_S
     while exchange.connected() and time.monotonic() < until:
         time.sleep(0.05)

@@ -45,13 +45,27 @@ class RoundState:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come: all that a coordinator needs to go on after a restart."""
+    """How far a run has come: all that a coordinator needs to go on after a restart.
+
+    Attributes
+    ----------
+    phase : str
+        ``finished`` when nothing is left to train or to evaluate.
+    released : tuple of str
+        Labs that have said that they have kept the model.
+    """
 
     phase: Literal["train", "finished"]
     roster: Roster
     standardiser: Standardiser
     state: RoundState
     evaluation: Mapping[str, ErrorSums] = field(default_factory=dict)
+    released: tuple[str, ...] = ()
+
+    @property
+    def unreleased(self) -> tuple[str, ...]:
+        """The labs of the run that have not got the model yet."""
+        return tuple(sorted(set(self.roster.names.values()) - set(self.released)))
 
     def result(self) -> RunResult:
         """Return what the run ends with."""
@@ -62,6 +76,7 @@ class Progress:
             labs=tuple(sorted(self.roster.names.values())),
             excluded=self.roster.excluded,
             evaluation=dict(self.evaluation),
+            released=self.released,
         )
 
 
@@ -77,6 +92,8 @@ class RunResult:
         Labs that were refused or quarantined, with the reason.
     evaluation : dict of str to ErrorSums
         Of each lab that has enough held-out specimens to share the sums of their errors.
+    released : tuple of str
+        Labs that have the model.
     """
 
     head: HeadArrays
@@ -85,3 +102,4 @@ class RunResult:
     labs: tuple[str, ...]
     excluded: dict[str, str]
     evaluation: dict[str, ErrorSums]
+    released: tuple[str, ...]

@@ -52,7 +52,14 @@ def test_two_people_who_have_never_met_train_together(site: Any) -> None:
     assert [mode(site.server), mode(site.server / "ca.key")] == [0o700, 0o600]
     log = site.do("lab", "log", "--state", state, "--json")
     types = [entry["type"] for entry in json.loads(log.output)]
-    assert types == ["query.handshake", "query.statistics", "train", "train", "evaluate"]
+    assert types == [
+        "query.handshake",
+        "query.statistics",
+        "train",
+        "train",
+        "evaluate",
+        "query.release",
+    ]
     shown = site.do("server", "status", "--state", site.server).output
     assert "finished after 2 rounds" in shown and "aachen" in shown
 

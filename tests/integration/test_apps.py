@@ -10,8 +10,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import client.app
 import server.app
-from common.messages import HANDSHAKE, HEAD, bucketed, message_to, query_record
+from common.messages import HANDSHAKE, HEAD, Terms, bucketed, message_to
 from simulation.grid import InProcessGrid
+
+STRANGER = Terms(fingerprint="0" * 64, version="0.0.1").to_record()
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def replies(node_config: Any, record: RecordDict) -> Message:
 def test_a_lab_that_cannot_be_opened_sends_a_code_and_no_text(
     node_config: dict[str, Any], code: str
 ) -> None:
-    reply = replies(node_config, query_record("0" * 64))
+    reply = replies(node_config, STRANGER)
     assert reply.has_error()
     assert reply.error.reason == code
 
@@ -66,7 +68,7 @@ def test_a_refused_folder_sends_a_code_and_no_text(folders: dict[str, str], tmp_
     table = Path(folders["north"]) / "tests.csv"
     table.write_text(table.read_text().replace("S05,", "S05,x"))
     config = {"lab": folders["north"], "federation": str(tmp_path / "federation.toml")}
-    reply = replies(config, query_record("0" * 64))
+    reply = replies(config, STRANGER)
     assert reply.error.reason == "lab-data"
 
 

@@ -1,5 +1,6 @@
 """The lab's gate: what it answers, what may leave, and that what is rounded is still taken."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from common.messages import (
     STATISTICS,
     TRAIN,
     EvaluateReply,
-    EvaluateRequest,
     HandshakeReply,
+    ModelRequest,
     StatisticsReply,
+    Terms,
     TrainReply,
-    query_record,
 )
 from common.metrics import ErrorSums
 from common.standardise import Moments, Standardiser
@@ -42,6 +43,8 @@ FEDERATION = Federation.model_validate(
 )
 SHAPES = federation_shapes(FEDERATION)
 HEAD = initial_head(SHAPES, 0)
+TERMS = Terms.of(FEDERATION)
+OTHER = replace(TERMS, fingerprint="0" * 64)
 
 
 def gate(tmp_path: Path, **policy: Any) -> Gate:
@@ -95,16 +98,18 @@ def test_a_policy_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
 
 def test_tasks_of_another_agreement_type_or_architecture(tmp_path: Path) -> None:
     here = gate(tmp_path)
-    here.check_task(STATISTICS, query_record(FEDERATION.fingerprint()))
+    here.check_task(STATISTICS, TERMS.to_record())
     # whoever asks under another agreement is told which one the lab holds, and nothing else
-    here.check_task(HANDSHAKE, query_record("0" * 64))
+    here.check_task(HANDSHAKE, OTHER.to_record())
     with pytest.raises(RequestError, match="under the agreement 000000000000"):
-        here.check_task(STATISTICS, query_record("0" * 64))
+        here.check_task(STATISTICS, OTHER.to_record())
+    with pytest.raises(RequestError, match=r"from crossply 9\.9, and this lab runs"):
+        here.check_task(STATISTICS, replace(TERMS, version="9.9").to_record())
     with pytest.raises(RequestError, match=r"no message of ours is called 'query\.rows'"):
-        here.check_task("query.rows", query_record(FEDERATION.fingerprint()))
+        here.check_task("query.rows", TERMS.to_record())
     ones = np.ones(FEDERATION.num_features)
-    request = EvaluateRequest(
-        fingerprint=FEDERATION.fingerprint(),
+    request = ModelRequest(
+        terms=TERMS,
         head=HEAD | {"0.weight": np.zeros((5, FEDERATION.num_features), dtype=np.float32)},
         standardiser=Standardiser(
             feature_mean=ones, feature_scale=ones, target_mean=ones[:1], target_scale=ones[:1]
@@ -156,8 +161,8 @@ def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
     assert left.train_loss is None
     check_update(left, HEAD, 57)
     ones = np.ones(FEDERATION.num_features)
-    request = EvaluateRequest(
-        fingerprint=FEDERATION.fingerprint(),
+    request = ModelRequest(
+        terms=TERMS,
         head=HEAD,
         standardiser=Standardiser(
             feature_mean=ones, feature_scale=ones, target_mean=ones[:1], target_scale=ones[:1]
