@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +63,7 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
         )
     log.info("ready", extra={"specimens": len(lab.training) + len(lab.held_out)})
     gate = Gate(federation=federation, lab=membership.lab, policy=policy, log=sent)
-    answerer = _answerer(lab, gate, sent, signals)
+    answerer = answerer_for(lab, gate, sent, signals.held)
     membership.model_path.parent.mkdir(exist_ok=True, mode=0o700)
     Link(
         membership=membership,
@@ -79,12 +81,18 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     return membership.model_path
 
 
-def _answerer(lab: Lab, gate: Gate, sent: SentLog, signals: StopSignals) -> Answerer:
+def answerer_for(
+    lab: Lab,
+    gate: Gate,
+    sent: SentLog,
+    held: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Answerer:
+    """Return what answers tasks for a lab: the app that simulations use too, behind the gate."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, NODE, 1
     return Answerer(
         app=client_app(lambda context: lab),
         context=Context(1, NODE, {}, RecordDict(), {}),
         gate=gate,
         sent=sent,
-        held=signals.held,
+        held=held,
     )

@@ -35,6 +35,9 @@ NOT_CONNECTED = "not connected"
 REVOKED = "revoked"
 """The code of a lab that the coordinator has put out."""
 
+COORDINATORS_CODES = frozenset({NO_REPLY, NOT_CONNECTED, REVOKED})
+"""What the coordinator says of a lab, and no lab of itself."""
+
 
 class CrossplyError(Exception):
     """Base of all errors that crossply raises on purpose."""
@@ -125,5 +128,5 @@ def known_code(text: str | None) -> str:
     ('lab-data', 'unknown')
     """
     codes = {kind.code for kind in CrossplyError.__subclasses__()}
-    codes |= {INTERNAL, NO_REPLY, NOT_CONNECTED, REVOKED}
+    codes |= {INTERNAL, *COORDINATORS_CODES}
     return text if text in codes else "unknown"

@@ -52,6 +52,9 @@ TRAIN_LOSS = "train-loss"
 ERROR_NUMBER = 2
 """Flower's number for "the ClientApp raised"; the reason carries crossply's code."""
 
+UNREADABLE_NUMBER = 1001
+"""Of a reply that a grid could not read: the reason says what is wrong with it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 
-from common.errors import ReplyError
+from common.errors import COORDINATORS_CODES, ReplyError
 from common.link_pb2 import Task
-from common.messages import ERROR_NUMBER
+from common.messages import ERROR_NUMBER, UNREADABLE_NUMBER
 from common.wire import from_content, to_content
 from server.exchange import Answer, Exchange
 from server.grid import RunGrid
-
-log = logging.getLogger(__name__)
 
 
 class LinkGrid(RunGrid):
@@ -95,11 +92,10 @@ def _reply_to(message: Message, answer: Answer) -> Message:
     if isinstance(answer, str):
         return Message(Error(ERROR_NUMBER, answer), reply_to=message)
     if answer.WhichOneof("answer") == "error":
-        return Message(Error(ERROR_NUMBER, answer.error), reply_to=message)
+        # how a lab is connected, it does not say itself
+        said = "unknown" if answer.error in COORDINATORS_CODES else answer.error
+        return Message(Error(ERROR_NUMBER, said), reply_to=message)
     try:
-        content = from_content(answer.content, ReplyError)
+        return Message(from_content(answer.content, ReplyError), reply_to=message)
     except ReplyError as error:
-        # an empty record breaks every schema: the lab is quarantined by whoever reads it
-        log.warning("node %d sent no message of ours: %s", message.metadata.dst_node_id, error)
-        content = RecordDict()
-    return Message(content, reply_to=message)
+        return Message(Error(UNREADABLE_NUMBER, str(error)), reply_to=message)

@@ -22,6 +22,7 @@ from flwr.serverapp.strategy import (
 
 from common.errors import NO_REPLY, ReplyError, known_code
 from common.federation import STRATEGY_OPTIONS, Training
+from common.messages import UNREADABLE_NUMBER
 
 STRATEGIES: dict[str, tuple[Callable[..., Strategy], dict[str, tuple[str, float]]]] = {
     # our name of an option -> Flower's name of it, and its value where the file gives none
@@ -146,6 +147,8 @@ def check_replies(
             continue
         del screened.failed[node]
         try:
+            if reply.has_error() and reply.error.code == UNREADABLE_NUMBER:
+                raise ReplyError(reply.error.reason)
             if reply.has_error():
                 screened.failed[node] = known_code(reply.error.reason)
             else:

@@ -1,291 +1,21 @@
-"""A consortium on loopback: a coordinator and labs as processes of their own, ended by id.
-
-The commands are crossply's own. The processes are forked from a server that has imported torch
-and Flower once (multiprocessing's forkserver), which spares each of them seconds of importing.
-"""
+"""A consortium on loopback for each test; `benchmarks.loopback` says how it is made."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import signal
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
-from click.testing import Result
-from typer.testing import CliRunner
 
-import crossply
-from common.bundle import Model
-
-COMMAND = """
-import os, sys
-log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(log, 1), os.dup2(log, 2)
-os.environ.update({environment!r})
-sys.argv = {argv!r}
-sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
-{before}
-import crossply
-crossply.main()
-"""
-
-PRELOADED = ["server.service", "client.service", "client.joining", "crossply"]
-
-TIMEOUT_S = 60.0
-
-
-def until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT_S) -> Any:
-    """Wait for a condition and return what it gave."""
-    end = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {timeout} s: {what}"
-        time.sleep(0.02)
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Running:
-    """A process that runs a command."""
-
-    process: ForkServerProcess
-    log: Path
-
-    def text(self) -> str:
-        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
-
-    def says(self, words: str, timeout: float = TIMEOUT_S) -> None:
-        until(lambda: words in self.text() or self.ended(), words, timeout)
-        assert words in self.text(), self.text()
-
-    def ended(self) -> bool:
-        return not self.process.is_alive()
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self.send(signal.SIGKILL)
-        self.process.join(10)
-
-    def exit_code(self, timeout: float = TIMEOUT_S) -> int:
-        self.process.join(timeout)
-        assert self.process.exitcode is not None, f"still runs:\n{self.text()}"
-        return self.process.exitcode
-
-
-class Proxy:
-    """A TCP proxy on loopback that can be slowed down and cut."""
-
-    def __init__(self, to_port: int) -> None:
-        self.to_port = to_port
-        self.cut = threading.Event()
-        self.bytes_up = 0
-        self.pause_s = 0.0
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._threads: list[threading.Thread] = []
-        self._begin(self._accept)
-
-    def break_all(self) -> None:
-        """Break the connections that are open."""
-        for pair in self._pairs:
-            for end in pair:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.break_all()
-        for thread in self._threads:
-            thread.join(5)
-        for pair in self._pairs:
-            for end in pair:
-                end.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                if self.cut.is_set():
-                    near.close()
-                    continue
-                try:
-                    far = socket.create_connection(("127.0.0.1", self.to_port))
-                except OSError:
-                    near.close()
-                    continue
-                self._pairs.append((near, far))
-                self._begin(self._pump, near, far, True)
-                self._begin(self._pump, far, near, False)
-
-    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(4096):
-                if up:
-                    time.sleep(self.pause_s)
-                    self.bytes_up += len(data)
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
-@dataclass
-class Site:
-    """One coordinator and its labs, each in folders of its own."""
-
-    folder: Path
-    make_lab: Callable[[str], Any]
-    context: Any
-    port: int = field(default_factory=free_port)
-    proxy: Proxy | None = None
-    running: list[Running] = field(default_factory=list)
-    started: int = 0
-
-    def agree(self, **training: Any) -> Path:
-        """Write the federation file and make the coordinator's state folder."""
-        agreement = self.make_lab("template").federation | {
-            "backbone": {"name": "efficientnet_lite0"},
-            "head": {"hidden": [8]},
-            "training": {"rounds": 3, "quorum": 1.0, "round_deadline": "30 s"} | training,
-            "privacy": {"min_specimens": 4},
-        }
-        path = self.folder / "federation.toml"
-        path.write_text(tomli_w.dumps(agreement))
-        self.do("server", "init", path, "--address", self.address, "--state", self.server)
-        return path
-
-    @property
-    def server(self) -> Path:
-        return self.folder / "server"
-
-    @property
-    def address(self) -> str:
-        """The address that labs are told: the proxy's, where there is one."""
-        return f"localhost:{self.proxy.port if self.proxy else self.port}"
-
-    def through_a_proxy(self) -> Proxy:
-        self.proxy = Proxy(self.port)
-        return self.proxy
-
-    def state(self, lab: str) -> Path:
-        return self.folder / f"state-{lab}"
-
-    def do(self, *arguments: object) -> Result:
-        """Run a command in this process; it must succeed."""
-        result = self.tries(*arguments)
-        assert result.exit_code == 0, (result.output, result.exception)
-        return result
-
-    def tries(self, *arguments: object) -> Result:
-        return CliRunner().invoke(crossply.app, [str(argument) for argument in arguments])
-
-    def invite(self, lab: str, *options: object) -> Path:
-        path = self.folder / f"{lab}.invite"
-        self.do("server", "invite", lab, "--state", self.server, "--out", path, *options)
-        return path
-
-    def join(self, lab: str) -> None:
-        """Invite a lab and let it join; the coordinator must be running."""
-        path = self.invite(lab)
-        data = self.make_lab(f"data-{lab}")
-        fingerprint = json.loads(path.read_text())["fingerprint"]
-        self.do(
-            *("lab", "join", path, "--data", data.path, "--state", self.state(lab)),
-            *("--yes", "--fingerprint", fingerprint[:12]),
-        )
-
-    def start(self, *arguments: object, before: str = "", **environment: str) -> Running:
-        """Start a command as a process."""
-        self.started += 1
-        log = self.folder / f"{self.started:03d}-{'-'.join(map(str, arguments[:2]))}.log"
-        argv = ["crossply", *(str(argument) for argument in arguments)]
-        code = COMMAND.format(log=str(log), environment=environment, argv=argv, before=before)
-        process = self.context.Process(target=exec, args=(code, {}))
-        process.start()
-        made = Running(process, log)
-        self.running.append(made)
-        return made
-
-    def coordinator(self, *options: object, before: str = "") -> Running:
-        here = ("--state", self.server, "--bind", f"127.0.0.1:{self.port}")
-        made = self.start("server", "start", *here, *options, before=before)
-        until(lambda: "listening" in made.text() or made.ended(), "the coordinator listens")
-        return made
-
-    def lab(self, name: str, *options: object, before: str = "") -> Running:
-        return self.start("lab", "start", "--state", self.state(name), *options, before=before)
-
-    def status(self) -> dict[str, Any]:
-        found = self.do("server", "status", "--state", self.server, "--json")
-        status: dict[str, Any] = json.loads(found.output)
-        return status
-
-    def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.server / "run" / "result.json").read_text())
-        return found
-
-    def model(self) -> Model:
-        return Model.load(self.server / "run" / "model.safetensors")
-
-    def model_bytes(self) -> bytes:
-        return (self.server / "run" / "model.safetensors").read_bytes()
-
-    def joined(self, *labs: str, **training: Any) -> None:
-        """Agree, and let labs join at a coordinator that is stopped afterwards."""
-        self.agree(**training)
-        coordinator = self.coordinator("--wait", "5 min")
-        for lab in labs:
-            self.join(lab)
-        coordinator.send(signal.SIGTERM)
-        assert coordinator.exit_code() == 0, coordinator.text()
-
-    def close(self) -> None:
-        for running in self.running:
-            with suppress(ProcessLookupError):
-                running.send(signal.SIGCONT)
-            running.kill()
-        if self.proxy is not None:
-            self.proxy.close()
+from benchmarks.loopback import Consortium, warm_context
 
 
 @pytest.fixture(scope="session")
-def forked() -> Any:
+def forked() -> ForkServerContext:
     """Return the context that forks processes from a warm server."""
-    # read once, when gRPC is imported: crossply's commands set them before that
-    os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
-    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-    os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
+    return warm_context()
 
 
 @pytest.fixture(scope="session")
@@ -298,18 +28,12 @@ def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(
     tmp_path: Path,
     make_lab: Callable[[str], Any],
-    forked: Any,
+    forked: ForkServerContext,
     feature_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Site]:
+) -> Iterator[Consortium]:
     """A consortium whose processes are ended with the test."""
     monkeypatch.setenv("CROSSPLY_CACHE", str(feature_cache))
-    made = Site(tmp_path, make_lab, forked)
+    made = Consortium(tmp_path, make_lab, forked)
     yield made
     made.close()
-
-
-@pytest.fixture(name="until")
-def until_fixture() -> Callable[..., Any]:
-    """Return `until`: tests in this folder cannot import it."""
-    return until

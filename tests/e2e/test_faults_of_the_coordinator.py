@@ -4,26 +4,18 @@ import json
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks.loopback import Consortium, Running, slow_training, until
 from server.checkpoint import Checkpoints
 
 LABS = ("aachen", "bremen", "celle")
 
-SLOW = """
-import time, client.app
-fast = client.app.train_head
-def train_head(*arguments):
-    time.sleep({seconds})
-    return fast(*arguments)
-client.app.train_head = train_head
-"""
 
-
-def undisturbed(site: Any) -> bytes:
+def undisturbed(site: Consortium) -> bytes:
     """Run the federation in another state folder's run, to its end, and return the model."""
     coordinator = site.coordinator()
     labs = [site.lab(lab) for lab in LABS]
@@ -34,19 +26,25 @@ def undisturbed(site: Any) -> bytes:
     return model
 
 
-@pytest.mark.parametrize("strategy", ["fedavgm", "fedadam"])
+@pytest.mark.parametrize(("strategy", "num_kills"), [("fedadam", 20), ("fedavgm", 5)])
 def test_fault_10_and_law_5_killed_at_random_points_and_resumed_to_the_same_bits(
-    site: Any, until: Any, strategy: str
+    site: Consortium, strategy: str, num_kills: int
 ) -> None:
-    site.joined(*LABS, rounds=60, quorum=1.0, strategy=strategy, round_deadline="60 s")
+    site.joined(*LABS, rounds=100, quorum=1.0, strategy=strategy, round_deadline="60 s")
     expected = undisturbed(site)
     chance = random.Random(strategy)
-    slow = SLOW.format(seconds=0.02)
+    slow = slow_training(0.02)
     labs = {lab: site.lab(lab, before=slow) for lab in LABS}
-    for _ in range(10):
+    for kill in range(num_kills):
         coordinator = site.coordinator("--grace", "60 s")
-        until(lambda c=coordinator: "round counted" in c.text() or c.ended(), "it goes on")
-        time.sleep(chance.uniform(0.0, 0.15))
+        if kill % 2:
+            # while it waits for labs, shakes hands, sums up, or is in its first round
+            time.sleep(chance.uniform(0.0, 1.0))
+        else:
+            awaited = partial(has_said, coordinator, "round counted")
+            until(awaited, "it goes on")
+            time.sleep(chance.uniform(0.0, 0.15))
+        assert not coordinator.ended(), coordinator.text()
         coordinator.kill()
         if chance.random() < 0.3:
             name = chance.choice(LABS)
@@ -57,10 +55,91 @@ def test_fault_10_and_law_5_killed_at_random_points_and_resumed_to_the_same_bits
     assert [lab.exit_code() for lab in labs.values()] == [0, 0, 0]
     assert site.model_bytes() == expected
     numbers = [record["server_round"] for record in site.result()["rounds"]]
-    assert numbers == list(range(1, 61))
+    assert numbers == list(range(1, 101))
 
 
-def test_fault_12_a_finished_run_is_not_trained_again(site: Any) -> None:
+def has_said(running: Running, words: str) -> bool:
+    return words in running.text() or running.ended()
+
+
+DIES = """
+import os, signal, {module}
+of, name = {owner}, "{name}"
+real = getattr(of, name)
+def dying(*arguments, **options):
+    if {after}:
+        real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(of, name, dying)
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after"),
+    [
+        ("server.phases.Coordinator", "shake_hands", True),
+        ("server.phases.Coordinator", "gather_statistics", True),
+        ("server.phases.Coordinator", "evaluate", False),
+        ("server.service", "write_result", False),
+        ("server.phases.Coordinator", "release", False),
+        ("server.phases.Coordinator", "release", True),
+        ("server.service", "_say_farewell", False),
+    ],
+)
+def test_fault_10_killed_in_each_phase(
+    site: Consortium, owner: str, name: str, after: bool
+) -> None:
+    site.joined("aachen", "bremen", rounds=3, quorum=1.0)
+    module = ".".join(owner.split(".")[:2])
+    dies = DIES.format(module=module, owner=owner, name=name, after=after)
+    coordinator = site.coordinator("--grace", "20 s", before=dies)
+    labs = [site.lab(lab) for lab in ("aachen", "bremen")]
+    assert coordinator.exit_code() == -signal.SIGKILL
+    coordinator = site.coordinator("--grace", "20 s")
+    assert coordinator.exit_code() == 0, coordinator.text()
+    # each has the model, also where the coordinator fell just before the farewell
+    assert [lab.exit_code() for lab in labs] == [0, 0]
+    result = site.result()
+    assert [record["server_round"] for record in result["rounds"]] == [1, 2, 3]
+    assert result["have_the_model"] == ["aachen", "bremen"]
+    for lab in ("aachen", "bremen"):
+        kept = (site.state(lab) / "model" / "model.safetensors").read_bytes()
+        assert kept == site.model_bytes()
+
+
+def test_a_lab_that_was_away_at_the_end_gets_the_model_later(site: Consortium) -> None:
+    site.joined("aachen", "bremen", rounds=2, quorum=0.5)
+    away = DIES.format(module="client.app", owner="client.app.Model", name="save", after=False)
+    coordinator = site.coordinator("--grace", "0.3 s")
+    labs = [site.lab("aachen"), site.lab("bremen", before=away)]
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert labs[0].exit_code() == 0
+    assert "bremen: without the model" in coordinator.text()
+    assert site.result()["have_the_model"] == ["aachen"]
+    again = site.coordinator("--grace", "20 s")
+    late = site.lab("bremen")
+    assert again.exit_code() == 0, again.text()
+    assert late.exit_code() == 0
+    assert "nothing is trained" in again.text() and "the model waits for bremen" in again.text()
+    assert site.result()["have_the_model"] == ["aachen", "bremen"]
+
+
+def test_a_lab_revoked_while_the_coordinator_is_away_costs_no_run(site: Consortium) -> None:
+    site.joined(*LABS, rounds=40, quorum=0.6)
+    coordinator = site.coordinator()
+    labs = [site.lab(lab, before=slow_training(0.05)) for lab in LABS]
+    until(lambda: "round=3" in coordinator.text(), "round 3")
+    coordinator.kill()
+    site.do("server", "revoke", "celle", "--state", site.server)
+    coordinator = site.coordinator()
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert [lab.exit_code() for lab in labs] == [0, 0, 1]
+    assert "celle was revoked on" in labs[2].text()
+    assert site.result()["excluded"] == {"celle": "revoked"}
+    assert site.result()["rounds"][-1]["labs"] == ["aachen", "bremen"]
+
+
+def test_fault_12_a_finished_run_is_not_trained_again(site: Consortium) -> None:
     site.joined("aachen", rounds=2)
     coordinator = site.coordinator()
     site.lab("aachen")
@@ -72,7 +151,7 @@ def test_fault_12_a_finished_run_is_not_trained_again(site: Any) -> None:
     assert site.model_bytes() == before
 
 
-def test_fault_13_two_coordinators_on_one_folder(site: Any) -> None:
+def test_fault_13_two_coordinators_on_one_folder(site: Consortium) -> None:
     site.agree()
     first = site.coordinator()
     second = site.start("server", "start", "--state", site.server)
@@ -81,7 +160,7 @@ def test_fault_13_two_coordinators_on_one_folder(site: Any) -> None:
     assert not first.ended()
 
 
-def test_a_port_in_use_is_named(site: Any) -> None:
+def test_a_port_in_use_is_named(site: Consortium) -> None:
     site.agree()
     site.coordinator()
     other = site.folder / "other"
@@ -93,7 +172,7 @@ def test_a_port_in_use_is_named(site: Any) -> None:
 
 
 def test_fault_14_no_room_for_a_checkpoint_ends_the_run_and_keeps_what_was_there(
-    site: Any,
+    site: Consortium,
 ) -> None:
     full = """
 import resource, server.checkpoint
@@ -117,7 +196,7 @@ server.checkpoint.Checkpoints.save = limited
     assert lab.exit_code() == 0
 
 
-def test_fault_14_a_lab_that_cannot_write_its_log_sends_nothing(site: Any) -> None:
+def test_fault_14_a_lab_that_cannot_write_its_log_sends_nothing(site: Consortium) -> None:
     full = """
 import resource, client.sent_log
 append = client.sent_log.SentLog.append
@@ -136,7 +215,9 @@ client.sent_log.SentLog.append = limited
     site.do("lab", "log", "--verify", "--state", site.state("bremen"))
 
 
-def test_fault_15_an_altered_checkpoint_is_found_and_the_one_before_it_used(site: Any) -> None:
+def test_fault_15_an_altered_checkpoint_is_found_and_the_one_before_it_used(
+    site: Consortium,
+) -> None:
     site.joined("aachen", rounds=4)
     coordinator = site.coordinator()
     site.lab("aachen")
@@ -154,11 +235,11 @@ def test_fault_15_an_altered_checkpoint_is_found_and_the_one_before_it_used(site
 
 
 def test_fault_25_a_coordinator_told_to_stop_ends_in_order_and_goes_on_later(
-    site: Any, until: Any
+    site: Consortium,
 ) -> None:
     site.joined("aachen", rounds=30)
     coordinator = site.coordinator()
-    lab = site.lab("aachen", before=SLOW.format(seconds=0.05))
+    lab = site.lab("aachen", before=slow_training(0.05))
     until(lambda: "round=3" in coordinator.text(), "round 3")
     coordinator.send(signal.SIGTERM)
     assert coordinator.exit_code(timeout=10) == 0
@@ -173,7 +254,7 @@ def test_fault_25_a_coordinator_told_to_stop_ends_in_order_and_goes_on_later(
     assert counted[-1]["round"] == 30
 
 
-def test_an_edited_agreement_stops_both_sides(site: Any) -> None:
+def test_an_edited_agreement_stops_both_sides(site: Consortium) -> None:
     site.joined("aachen")
     for folder, words in ((site.server, "the labs agreed to"), (site.state("aachen"), "accepted")):
         path: Path = folder / "federation.toml"

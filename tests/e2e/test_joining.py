@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.loopback import Consortium, slow_training, until
 from client.membership import open_membership
 from common.link_pb2 import Content, EnrolRequest, FromLab, Hello, LookRequest, Reply
 from common.link_pb2_grpc import LinkStub
@@ -32,7 +34,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_two_people_who_have_never_met_train_together(site: Any) -> None:
+def test_two_people_who_have_never_met_train_together(site: Consortium) -> None:
     site.agree(rounds=2)
     coordinator = site.coordinator()
     for lab in ("aachen", "bremen"):
@@ -64,7 +66,7 @@ def test_two_people_who_have_never_met_train_together(site: Any) -> None:
     assert "finished after 2 rounds" in shown and "aachen" in shown
 
 
-def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Any) -> None:
+def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Consortium) -> None:
     site.agree()
     path = site.invite("aachen")
     data = site.make_lab("data-aachen").path
@@ -75,7 +77,7 @@ def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Any) -> None:
     assert not site.state("aachen").exists()
 
 
-def joined(site: Any, path: Path, *options: object) -> Any:
+def joined(site: Consortium, path: Path, *options: object) -> Any:
     fingerprint = json.loads((site.server / "server.json").read_text())["fingerprint"]
     data = site.folder / "data-lab"
     if not data.exists():
@@ -87,7 +89,7 @@ def joined(site: Any, path: Path, *options: object) -> Any:
     )
 
 
-def test_fault_19_an_invite_that_is_used_revoked_expired_or_altered(site: Any) -> None:
+def test_fault_19_an_invite_that_is_used_revoked_expired_or_altered(site: Consortium) -> None:
     site.agree()
     nobody = joined(site, site.invite("early"))
     assert "nobody listens at" in str(nobody.exception)
@@ -128,7 +130,7 @@ def test_fault_19_an_invite_that_is_used_revoked_expired_or_altered(site: Any) -
     assert "was cut or altered" in str(joined(site, path).exception)
 
 
-def test_yes_needs_the_fingerprint(site: Any) -> None:
+def test_yes_needs_the_fingerprint(site: Consortium) -> None:
     site.agree()
     path = site.invite("aachen")
     assert "--yes needs --fingerprint" in str(joined(site, path, "--yes").exception)
@@ -147,7 +149,7 @@ def channel(membership: Any, **other: bytes) -> grpc.Channel:
     )
 
 
-def test_fault_18_strangers_other_authorities_and_the_revoked(site: Any, until: Any) -> None:
+def test_fault_18_strangers_other_authorities_and_the_revoked(site: Consortium) -> None:
     site.joined("aachen", "bremen", rounds=400, quorum=0.5)
     coordinator = site.coordinator()
     membership = open_membership(site.state("aachen"))
@@ -217,7 +219,7 @@ def test_fault_18_strangers_other_authorities_and_the_revoked(site: Any, until: 
     assert rows == {"aachen": "online", "bremen": "revoked"}
 
 
-def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Any) -> None:
+def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Consortium) -> None:
     site.joined("aachen")
     site.coordinator()
     membership = open_membership(site.state("aachen"))
@@ -236,16 +238,13 @@ def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Any)
             assert words in str(refused.value.details())
 
 
-def test_faults_9_and_23_replayed_oversized_and_idle(site: Any, until: Any) -> None:
+def test_faults_9_and_23_replayed_and_oversized(site: Consortium) -> None:
     site.joined("aachen", "bremen", rounds=40, quorum=0.5, round_deadline="5 s")
     coordinator = site.coordinator("--grace", "0.2 s", "--wait", "15 s")
     membership = open_membership(site.state("bremen"))
-    idle = ExitStack()
-    for _ in range(300):
-        idle.enter_context(socket.create_connection(("127.0.0.1", site.port)))
     lab = site.lab("aachen")
     hello = FromLab(hello=Hello(version=version("crossply"), fingerprint=membership.fingerprint))
-    with idle, channel(membership) as own:
+    with channel(membership) as own:
         replays = [FromLab(reply=Reply(message_id="of another run", error="internal"))] * 3
         waits = threading.Event()
 
@@ -276,6 +275,51 @@ def test_faults_9_and_23_replayed_oversized_and_idle(site: Any, until: Any) -> N
         assert coordinator.exit_code() == 0, coordinator.text()
     assert lab.exit_code() == 0
     assert len(site.result()["rounds"]) == 40
+
+
+def num_closed(sockets: list[socket.socket]) -> int:
+    """Return how many of these connections the other side has closed."""
+    closed = 0
+    for each in sockets:
+        try:
+            closed += each.recv(100, socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            continue
+        except ConnectionError:
+            closed += 1
+    return closed
+
+
+def test_fault_23_thousands_of_strangers_cost_the_labs_nothing(site: Consortium) -> None:
+    # both ends of each connection are of this machine
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 4000:
+        pytest.skip(f"{most} open files are too few for three thousand connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    site.joined("aachen", "bremen", rounds=5000, quorum=0.5, round_deadline="20 s")
+    many = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}))"
+    coordinator = site.coordinator("--grace", "0.2 s", before=many)
+    labs = {lab: site.lab(lab, before=slow_training(0.02)) for lab in ("aachen", "bremen")}
+    until(lambda: "round=2" in coordinator.text(), "round 2")
+    labs["bremen"].kill()
+
+    with ExitStack() as open_connections:
+        idle = []
+        for number in range(3000):
+            stranger = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+            open_connections.enter_context(stranger)
+            if number % 2:
+                # the first bytes of a TLS handshake that never goes on
+                stranger.sendall(b"\x16\x03\x01\x02")
+            idle.append(stranger)
+        before = site.status()["round"]
+        until(lambda: site.status()["round"] >= before + 5, "aachen trains on meanwhile", 10)
+        # each is closed at the latest when its ten seconds for TLS are over
+        until(lambda: num_closed(idle) == len(idle), "all strangers are out", 30)
+    again = site.lab("bremen")
+    again.says("connected to", 20)
+    until(lambda: not site.status()["labs"][1]["why"], "bremen takes part again")
+    assert not labs["aachen"].ended() and not coordinator.ended()
 
 
 @contextmanager
@@ -333,7 +377,7 @@ def impostor(folder: Path, host: str, days: int, authority: Authority | None) ->
     ],
 )
 def test_fault_17_a_coordinator_that_cannot_be_trusted(
-    site: Any, host: str, days: int, ours: bool, words: str
+    site: Consortium, host: str, days: int, ours: bool, words: str
 ) -> None:
     site.joined("aachen")
     folder = site.folder / "impostor"
@@ -349,7 +393,7 @@ def test_fault_17_a_coordinator_that_cannot_be_trusted(
         assert doctor.exit_code == 1 and "connection" in doctor.output
 
 
-def test_nobody_answers_for_as_long_as_a_person_waits(site: Any) -> None:
+def test_nobody_answers_for_as_long_as_a_person_waits(site: Consortium) -> None:
     site.joined("aachen")
     lab = site.lab("aachen", "--patience", "2 s")
     assert lab.exit_code() == 1
@@ -364,7 +408,7 @@ def test_nobody_answers_for_as_long_as_a_person_waits(site: Any) -> None:
         ("policy.toml", "policy.toml: cannot be read"),
     ],
 )
-def test_a_state_folder_that_is_not_whole(site: Any, file: str, words: str) -> None:
+def test_a_state_folder_that_is_not_whole(site: Consortium, file: str, words: str) -> None:
     site.joined("aachen")
     (site.state("aachen") / file).unlink()
     lab = site.lab("aachen")
@@ -373,7 +417,7 @@ def test_a_state_folder_that_is_not_whole(site: Any, file: str, words: str) -> N
     assert "Traceback" not in lab.text()
 
 
-def test_the_health_service_answers_the_operator(site: Any) -> None:
+def test_the_health_service_answers_the_operator(site: Consortium) -> None:
     site.agree()
     site.coordinator()
     read = [
@@ -389,7 +433,7 @@ def test_the_health_service_answers_the_operator(site: Any) -> None:
             LinkStub(operator).Look(LookRequest(), timeout=5)
 
 
-def test_two_processes_out_of_one_lab_folder(site: Any, until: Any) -> None:
+def test_two_processes_out_of_one_lab_folder(site: Consortium) -> None:
     site.joined("aachen", "bremen")
     site.coordinator()
     first = site.lab("aachen")

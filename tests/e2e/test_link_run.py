@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.loopback import Consortium
 from client.app import client_app
 from client.opening import open_lab
 from common.federation import load_federation
@@ -15,7 +16,7 @@ from simulation.grid import InProcessGrid
 LABS = ("aachen", "bremen", "celle")
 
 
-def in_process(site: Any, agreement: Path) -> Any:
+def in_process(site: Consortium, agreement: Path) -> Any:
     federation = load_federation(agreement)
     labs = {lab: open_lab(site.folder / f"data-{lab}", federation, lab) for lab in LABS}
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
@@ -24,7 +25,7 @@ def in_process(site: Any, agreement: Path) -> Any:
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedyogi"])
 def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
-    site: Any, strategy: str
+    site: Consortium, strategy: str
 ) -> None:
     site.joined(*LABS, rounds=4, strategy=strategy)
     coordinator = site.coordinator("--wait", "60 s")
