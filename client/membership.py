@@ -15,7 +15,7 @@ from common.bundle import FILE_NAME as MODEL_NAME
 from common.configuration import Section
 from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import locked
+from common.files import locked, require_owner
 
 if TYPE_CHECKING:
     import grpc
@@ -164,6 +164,7 @@ def open_membership(folder: Path) -> Membership:
         ) from error
     except (OSError, ValidationError) as error:
         raise StateError(f"{path} cannot be read; join again with a new invite") from error
+    require_owner(folder)
     membership = Membership(
         folder=folder,
         lab=settings.lab,

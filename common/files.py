@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from common.errors import StateError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -40,6 +43,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def require_owner(folder: Path) -> None:
+    """Refuse to work in somebody else's state folder, whose owner could not read what is written.
+
+    Root may read everything, and leaves files that a service under its own user cannot.
+
+    Raises
+    ------
+    StateError
+        Names the owner.
+    """
+    owner = folder.stat().st_uid
+    if owner == os.geteuid():
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = str(owner)
+    raise StateError(f"{folder} belongs to {name}; run this as that user (sudo -u {name} ...)")
 
 
 @contextmanager

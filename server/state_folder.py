@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from common.configuration import Section
 from common.errors import ConfigurationError, StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import locked, write_atomically
+from common.files import locked, require_owner, write_atomically
 from common.identity import Identity
 from server.authority import CA_LIFETIME, Authority, new_serial, write_key
 
@@ -162,6 +162,7 @@ def open_coordination(folder: Path) -> Coordination:
         ) from error
     except (OSError, ValidationError) as error:
         raise StateError(f"{path} cannot be read; restore it from a copy") from error
+    require_owner(folder)
     return Coordination(
         folder=folder,
         address=settings.address,
