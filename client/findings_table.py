@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import compress
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,22 +30,33 @@ def print_findings(findings: Sequence[Finding], closing: str) -> None:
     console.print(escape(closing), soft_wrap=True)
 
 
+COLUMNS: dict[str, dict[str, Any]] = {
+    "level": {"no_wrap": True},
+    "file": {"overflow": "fold", "max_width": 24},
+    "row": {"justify": "right", "no_wrap": True},
+    "column": {"overflow": "fold", "max_width": 20},
+    "found": {"ratio": 3},
+    "what to do": {"ratio": 2},
+}
+
+
 def _as_table(findings: Sequence[Finding]) -> Table:
-    styles = {Level.PASS: "green", Level.FIX: "yellow", Level.STOP: "bold red"}
+    rows = [_cells(*pair) for pair in zip(findings, [None, *findings], strict=False)]
+    filled = [any(cells) for cells in zip(*rows, strict=True)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("level", no_wrap=True)
-    table.add_column("file", overflow="fold", max_width=24)
-    table.add_column("row", justify="right", no_wrap=True)
-    table.add_column("column", overflow="fold", max_width=20)
-    table.add_column("found", ratio=3)
-    table.add_column("what to do", ratio=2)
-    above = None
-    for finding in findings:
-        # what to do is said once for several findings of one kind
-        action = '"' if finding.action and finding.action == above else finding.action
-        above = finding.action
-        style = styles[finding.level]
-        row = "" if finding.row is None else str(finding.row)
-        cells = (finding.file, row, finding.column or "", finding.found, action)
-        table.add_row(f"[{style}]{finding.level}[/]", *(escape(cell) for cell in cells))
+    for (name, looks), keep in zip(COLUMNS.items(), filled, strict=False):
+        if keep:
+            table.add_column(name, **looks)
+    for cells in rows:
+        table.add_row(*compress(cells, filled))
     return table
+
+
+def _cells(finding: Finding, above: Finding | None) -> tuple[str, ...]:
+    style = {Level.PASS: "green", Level.FIX: "yellow", Level.STOP: "bold red"}[finding.level]
+    # what to do is said once for several findings of one kind
+    again = above is not None and finding.action and finding.action == above.action
+    row = "" if finding.row is None else str(finding.row)
+    action = '"' if again else finding.action
+    texts = (finding.file, row, finding.column or "", finding.found, action)
+    return (f"[{style}]{finding.level}[/]", *(escape(text) for text in texts))
