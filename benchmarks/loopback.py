@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -191,11 +191,11 @@ class Consortium:
     running: list[Running] = field(default_factory=list)
     started: int = 0
 
-    def agree(self, **training: Any) -> Path:
+    def agree(self, *, hidden: Sequence[int] = (8,), **training: Any) -> Path:
         """Write the federation file and make the coordinator's state folder."""
         agreement = self.make_lab("template").federation | {
             "backbone": {"name": "efficientnet_lite0"},
-            "head": {"hidden": [8]},
+            "head": {"hidden": list(hidden)},
             "training": {"rounds": 3, "quorum": 1.0, "round_deadline": "30 s"} | training,
             "privacy": {"min_specimens": 4},
         }
