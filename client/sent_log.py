@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,10 @@ class SentLog:
 
     def count(self, message_type: str, since: datetime) -> int:
         """Return how many messages of a type have left since a time."""
-        return sum(
-            entry["type"] == message_type
-            and entry["answer"] == "content"
-            and datetime.fromisoformat(entry["time"]) >= since
-            for entry in self._entries
+        recent = takewhile(
+            lambda entry: datetime.fromisoformat(entry["time"]) >= since, reversed(self._entries)
         )
+        return sum(e["type"] == message_type and e["answer"] == "content" for e in recent)
 
 
 def verified(path: Path) -> list[dict[str, Any]]:

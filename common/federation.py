@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -223,6 +224,10 @@ class Federation(Section):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the canonical JSON, in hexadecimal."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ one place.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib.metadata import version
 from math import prod
 from typing import Any, cast
@@ -66,7 +67,7 @@ class Terms:
     @classmethod
     def of(cls, federation: Federation) -> Terms:
         """Return the terms of whoever holds this federation file and runs this code."""
-        return cls(fingerprint=federation.fingerprint(), version=version("crossply"))
+        return cls(fingerprint=federation.fingerprint(), version=_our_version())
 
     def require(self, asked: Terms) -> None:
         """Raise RequestError if a request under other terms than these comes in.
@@ -300,6 +301,11 @@ class ReleaseReply:
     def from_record(cls, record: RecordDict) -> ReleaseReply:
         """Read the record; raise ReplyError if it breaks the schema."""
         return cls(fingerprint=RecordReader(record, ReplyError).config(CONFIG).text(FINGERPRINT))
+
+
+@cache
+def _our_version() -> str:
+    return version("crossply")
 
 
 def max_message_bytes(federation: Federation) -> int:

@@ -33,4 +33,5 @@ def seed_global_streams(seed: int) -> None:
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    # that of the CPU alone: torch.manual_seed notes each call for a GPU that is not there
+    torch.default_generator.manual_seed(seed)

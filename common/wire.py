@@ -11,10 +11,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from common.errors import CrossplyError
 from common.link_pb2 import Arrays, Content, Record, Tensor, Texts, Value, Values
+from common.records import array_record
 
 DTYPES = {Tensor.FLOAT32: "<f4", Tensor.FLOAT64: "<f8", Tensor.INT64: "<i8"}
 KINDS = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
@@ -32,7 +33,7 @@ def to_content(record: RecordDict) -> Content:
 
     Examples
     --------
-    >>> bias = ArrayRecord({"bias": Array(np.zeros(2, dtype=np.float32))})
+    >>> bias = array_record({"bias": np.zeros(2, dtype=np.float32)})
     >>> content = to_content(RecordDict({"arrays": bias}))
     >>> len(content.records[0].arrays.tensors[0].data)
     8
@@ -68,7 +69,7 @@ def from_content(content: Content, error: type[CrossplyError]) -> RecordDict:
             raise error(f"the record {record.key[:40]!r} comes twice")
         kind = record.WhichOneof("kind")
         if kind == "arrays":
-            found[record.key] = ArrayRecord(_from_tensors(record.arrays, error))
+            found[record.key] = array_record(_from_tensors(record.arrays, error))
         elif kind == "metrics":
             found[record.key] = _metrics(_from_values(record.metrics, error), error)
         elif kind == "settings":
@@ -86,8 +87,8 @@ def _to_tensor(name: str, array: np.ndarray) -> Tensor:
     return Tensor(name=name, dtype=kind, shape=array.shape, data=data)
 
 
-def _from_tensors(arrays: Arrays, error: type[CrossplyError]) -> dict[str, Array]:
-    found: dict[str, Array] = {}
+def _from_tensors(arrays: Arrays, error: type[CrossplyError]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
     for tensor in arrays.tensors:
         name = tensor.name[:40]
         dtype = DTYPES.get(tensor.dtype)
@@ -97,7 +98,7 @@ def _from_tensors(arrays: Arrays, error: type[CrossplyError]) -> dict[str, Array
         if declared != len(tensor.data):
             raise error(f"{name!r}: {len(tensor.data)} bytes where {declared} are declared")
         native = np.frombuffer(tensor.data, dtype=dtype).reshape(tuple(tensor.shape))
-        found[tensor.name] = Array(native.astype(native.dtype.newbyteorder("="), copy=False))
+        found[tensor.name] = native.astype(native.dtype.newbyteorder("="), copy=False)
     return found
 
 

@@ -181,5 +181,4 @@ def _ranges(federation: Federation) -> list[tuple[float, float]]:
 
 
 def _norm(head: HeadArrays) -> float:
-    squares = [np.square(array, dtype=np.float64).sum() for array in head.values()]
-    return float(np.sqrt(sum(squares)))
+    return float(np.sqrt(sum(float(np.vdot(array, array)) for array in head.values())))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,8 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
         # safetensors sorts its arrays, and strategies go by the head's own order
         "order": list(arrays),
         "server_round": state.server_round,
-        "history": [asdict(record) for record in state.history],
+        # not asdict, which copies deeply: the history is written after every round
+        "history": [vars(record) for record in state.history],
         "roster": {
             name: getattr(roster, name)
             for name in ("names", "buckets", "num_examples", "excluded", "num_accepted")

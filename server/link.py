@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 
 from common.errors import COORDINATORS_CODES, ReplyError
-from common.link_pb2 import Task
+from common.link_pb2 import Content, Task
 from common.messages import ERROR_NUMBER, UNREADABLE_NUMBER
 from common.wire import from_content, to_content
 from server.exchange import Answer, Exchange
@@ -76,16 +76,25 @@ class LinkGrid(RunGrid):
 
     def _tasks(self, messages: Iterable[Message]) -> dict[str, Task]:
         tasks = {}
+        # what goes to all labs alike is written and hashed once
+        written: dict[int, tuple[Content, str]] = {}
         for message in messages:
             node, message_type = message.metadata.dst_node_id, message.metadata.message_type
-            content = to_content(message.content)
-            digest = hashlib.sha256(f"{self._run.run_id} {node} {message_type} ".encode())
-            digest.update(content.SerializeToString())
-            message.metadata.__dict__["_message_id"] = digest.hexdigest()
+            if id(message.content) not in written:
+                written[id(message.content)] = _written(message.content)
+            content, content_id = written[id(message.content)]
+            told = f"{self._run.run_id} {node} {message_type} {content_id}"
+            message_id = hashlib.sha256(told.encode()).hexdigest()
+            message.metadata.__dict__["_message_id"] = message_id
             tasks[self._labs[node]] = Task(
-                message_id=digest.hexdigest(), message_type=message_type, content=content
+                message_id=message_id, message_type=message_type, content=content
             )
         return tasks
+
+
+def _written(record: RecordDict) -> tuple[Content, str]:
+    content = to_content(record)
+    return content, hashlib.sha256(content.SerializeToString()).hexdigest()
 
 
 def _reply_to(message: Message, answer: Answer) -> Message:

@@ -209,8 +209,9 @@ class Coordinator:
         present = cast(Grid, _Present(list(self.roster.names)))
         arrays = head_record(state.head)
         messages = list(strategy.configure_train(state.server_round + 1, arrays, config, present))
+        statistics = standardiser_record(standardiser)
         for message in messages:
-            message.content[STANDARDISER] = standardiser_record(standardiser)
+            message.content[STANDARDISER] = statistics
         return messages
 
     def _aggregate(

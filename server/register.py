@@ -73,9 +73,10 @@ class Register:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "register.json"
+        self._read: tuple[tuple[int, int], Contents] | None = None
 
     def contents(self) -> Contents:
-        """Return what stands in the register.
+        """Return what stands in the register; the file is read again when it is another.
 
         Raises
         ------
@@ -83,7 +84,13 @@ class Register:
             If the file cannot be read.
         """
         try:
-            return Contents.model_validate_json(self._path.read_bytes(), strict=False)
+            # each change is a file of its own, renamed to this one
+            found = self._path.stat()
+            which = (found.st_ino, found.st_mtime_ns)
+            if self._read is None or self._read[0] != which:
+                content = self._path.read_bytes()
+                self._read = which, Contents.model_validate_json(content, strict=False)
+            return self._read[1]
         except FileNotFoundError:
             return Contents()
         except (OSError, ValidationError) as error:
