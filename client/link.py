@@ -24,8 +24,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.findings import printable
+from client.gate import Gate
 from client.membership import Membership
-from client.policy import Gate
 from client.sent_log import SentLog
 from client.tls import Diagnosis, diagnose
 from common.errors import INTERNAL, CrossplyError, LinkError, RequestError, known_code

@@ -12,11 +12,12 @@ from flwr.app import Context, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import client_app
+from client.gate import Gate
 from client.lab import Lab
 from client.link import Answerer, Link
 from client.membership import Membership
 from client.opening import open_lab
-from client.policy import Gate, load_policy
+from client.policy import load_policy
 from client.sent_log import SentLog
 from common.errors import LinkError, PolicyError
 from common.messages import max_message_bytes

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ from server.state import Progress, RoundRecord, RoundState
 log = logging.getLogger(__name__)
 
 KEPT = 2
+
+BY_NODE = ("names", "buckets", "num_examples")
+BY_NAME = ("standardised", "excluded", "num_accepted")
+"""What of a roster is kept as JSON; its nodes are strings there."""
 
 
 class Checkpoints:
@@ -126,10 +130,7 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
         "server_round": state.server_round,
         # not asdict, which copies deeply: the history is written after every round
         "history": [vars(record) for record in state.history],
-        "roster": {
-            name: getattr(roster, name)
-            for name in ("names", "buckets", "num_examples", "excluded", "num_accepted")
-        },
+        "roster": {name: getattr(roster, name) for name in (*BY_NODE, *BY_NAME)},
     }
     return save_tensors(arrays, metadata={"record": json.dumps(record)})
 
@@ -177,11 +178,7 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
 
 
 def _roster(saved: dict[str, Any], target_counts: dict[str, np.ndarray]) -> Roster:
-    by_node = {
-        name: {int(node): value for node, value in saved[name].items()}
-        for name in ("names", "buckets", "num_examples")
-    }
-    return replace(
-        Roster(excluded=saved["excluded"], num_accepted=saved["num_accepted"], **by_node),
-        target_counts={int(node): counts for node, counts in target_counts.items()},
-    )
+    by_node = {name: {int(node): value for node, value in saved[name].items()} for name in BY_NODE}
+    counts = {int(node): count for node, count in target_counts.items()}
+    by_name = {name: saved[name] for name in BY_NAME}
+    return Roster(target_counts=counts, **by_node, **by_name)

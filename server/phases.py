@@ -107,7 +107,9 @@ class Coordinator:
         for node, reply in replies.items():
             self.roster.num_examples[node] = reply.num_examples
             self.roster.target_counts[node] = reply.targets.count
-        first, *others = [replies[node] for node in self.roster.by_name(replies)]
+        summed = self.roster.by_name(replies)
+        self.roster.standardised = [self.roster.name(node) for node in summed]
+        first, *others = [replies[node] for node in summed]
         return Standardiser.from_moments(
             sum((reply.features for reply in others), start=first.features),
             sum((reply.targets for reply in others), start=first.targets),

@@ -46,6 +46,7 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
         "fingerprint": federation.fingerprint(),
         "version": version("crossply"),
         "labs": list(result.labs),
+        "standardiser_of": list(result.standardised),
         "excluded": result.excluded,
         "have_the_model": list(result.released),
         "rounds": [asdict(record) for record in result.history],

@@ -27,6 +27,8 @@ class Roster:
         Their numbers of training specimens, from the statistics.
     target_counts : dict of int to ndarray of shape (n_targets,)
         How many of those have each target measured.
+    standardised : list of str
+        Labs whose sums the standardiser was made of.
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
     num_accepted : int
@@ -38,6 +40,7 @@ class Roster:
     buckets: dict[int, int] = field(default_factory=dict)
     num_examples: dict[int, int] = field(default_factory=dict)
     target_counts: dict[int, np.ndarray] = field(default_factory=dict)
+    standardised: list[str] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
     num_accepted: int = 0
 

@@ -74,6 +74,7 @@ class Progress:
             standardiser=self.standardiser,
             history=self.state.history,
             labs=tuple(sorted(self.roster.names.values())),
+            standardised=tuple(self.roster.standardised),
             excluded=self.roster.excluded,
             evaluation=dict(self.evaluation),
             released=self.released,
@@ -88,6 +89,8 @@ class RunResult:
     ----------
     labs : tuple of str
         Those that were in at the end.
+    standardised : tuple of str
+        Those whose sums the standardiser was made of.
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
     evaluation : dict of str to ErrorSums
@@ -100,6 +103,7 @@ class RunResult:
     standardiser: Standardiser
     history: tuple[RoundRecord, ...]
     labs: tuple[str, ...]
+    standardised: tuple[str, ...]
     excluded: dict[str, str]
     evaluation: dict[str, ErrorSums]
     released: tuple[str, ...]

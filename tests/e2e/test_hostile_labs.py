@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from benchmarks.loopback import Consortium
+from client.gate import Gate
 from client.link import Link
 from client.membership import open_membership
 from client.opening import open_lab
-from client.policy import Gate, Policy
+from client.policy import Policy
 from client.sent_log import SentLog
 from client.service import answerer_for
 from common.errors import CrossplyError

@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-from client.policy import DEFAULT_POLICY, Gate, Policy, load_policy, rounded
+from client.gate import Gate, rounded
+from client.policy import DEFAULT_POLICY, METRICS, Policy, load_policy
 from client.sent_log import SentLog
 from common.errors import ConfigurationError, PolicyError, ReplyError, RequestError
 from common.federation import Federation
 from common.head import federation_shapes, initial_head
 from common.link_pb2 import Reply
 from common.messages import (
+    ERROR_SUMS,
     EVALUATE,
     HANDSHAKE,
     STATISTICS,
     TRAIN,
+    TRAIN_LOSS,
     EvaluateReply,
     HandshakeReply,
     ModelRequest,
@@ -78,6 +81,8 @@ def test_the_default_policy_is_what_stands_in_its_text(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(DEFAULT_POLICY)
     assert load_policy(path, FEDERATION) == Policy()
+    # its names of what may leave are those of the messages
+    assert METRICS == (TRAIN_LOSS, ERROR_SUMS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""The lab decides: which tasks it answers, and what may leave it.
+
+The gate stands before and after the lab's app. What passes it outwards is written anew, as exactly
+one known message, so that nothing else can ride along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+import numpy as np
+from flwr.app import RecordDict
+
+from client.policy import Policy
+from client.sent_log import SentLog
+from common.errors import PolicyError, RequestError
+from common.federation import Federation
+from common.head import federation_shapes
+from common.messages import (
+    ERROR_SUMS,
+    EVALUATE,
+    HANDSHAKE,
+    RELEASE,
+    STATISTICS,
+    TRAIN,
+    TRAIN_LOSS,
+    EvaluateReply,
+    HandshakeReply,
+    ModelRequest,
+    ReleaseReply,
+    StatisticsReply,
+    Terms,
+    TrainReply,
+    TrainRequest,
+    bucketed,
+)
+from common.metrics import ErrorSums
+from common.standardise import Moments
+
+Sums: TypeAlias = StatisticsReply | TrainReply | EvaluateReply
+"""What is made of a lab's specimens."""
+
+Reply: TypeAlias = HandshakeReply | Sums | ReleaseReply
+
+
+class Gate:
+    """What a lab answers, and what may leave it.
+
+    Parameters
+    ----------
+    federation : Federation
+    lab : str
+        The name under which it is enrolled.
+    policy : Policy
+    log : SentLog
+        Says how many rounds have been answered today.
+    clock : callable
+        Returns the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        federation: Federation,
+        lab: str,
+        policy: Policy,
+        log: SentLog,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._federation = federation
+        self._lab = lab
+        self._policy = policy
+        self._log = log
+        self._clock = clock
+        self._needed = policy.min_specimens or federation.privacy.min_specimens
+
+    def check_task(self, message_type: str, content: RecordDict) -> None:
+        """Refuse a task that is not the agreement's, or that the policy does not allow.
+
+        Raises
+        ------
+        RequestError
+            If the type is unknown, the agreement or the version is another, or head or
+            standardiser do not have the architecture of the federation file.
+        PolicyError
+            If the rounds of the day are used up, or what it asks for may not leave.
+        """
+        shapes = federation_shapes(self._federation)
+        if message_type not in (HANDSHAKE, STATISTICS, TRAIN, EVALUATE, RELEASE):
+            raise RequestError(f"no message of ours is called {message_type[:40]!r}")
+        asked = Terms.from_record(content)
+        # a handshake tells the coordinator which agreement the lab holds, whatever it asks under
+        if message_type != HANDSHAKE:
+            Terms.of(self._federation).require(asked)
+        if message_type == TRAIN:
+            TrainRequest.from_record(content, shapes=shapes)
+            self._check_rounds()
+        elif message_type in (EVALUATE, RELEASE):
+            ModelRequest.from_record(content, shapes=shapes)
+        if message_type == EVALUATE and ERROR_SUMS not in self._policy.metrics:
+            raise PolicyError(f"{ERROR_SUMS} may not leave, by this lab's policy")
+
+    def check_reply(self, message_type: str, content: RecordDict) -> RecordDict:
+        """Return what may leave of a reply, written anew.
+
+        Raises
+        ------
+        ReplyError
+            If it is not the message that the type says.
+        PolicyError
+            If it is about too few specimens.
+        """
+        reply = self._read(message_type, content)
+        if isinstance(reply, HandshakeReply):
+            if reply.lab != self._lab:
+                raise PolicyError(f"a handshake as {reply.lab!r}; this lab is {self._lab!r}")
+            return replace(reply, num_examples=bucketed(reply.num_examples)).to_record()
+        if isinstance(reply, ReleaseReply):
+            return reply.to_record()
+        self._check_counts(reply)
+        if isinstance(reply, TrainReply) and TRAIN_LOSS not in self._policy.metrics:
+            reply = replace(reply, train_loss=None)
+        return (rounded(reply) if self._policy.round_counts else reply).to_record()
+
+    def _read(self, message_type: str, content: RecordDict) -> Reply:
+        num_targets = len(self._federation.targets)
+        if message_type == HANDSHAKE:
+            return HandshakeReply.from_record(content)
+        if message_type == STATISTICS:
+            return StatisticsReply.from_record(
+                content, num_features=self._federation.num_features, num_targets=num_targets
+            )
+        if message_type == TRAIN:
+            return TrainReply.from_record(content, shapes=federation_shapes(self._federation))
+        if message_type == RELEASE:
+            return ReleaseReply.from_record(content)
+        return EvaluateReply.from_record(content, num_targets=num_targets)
+
+    def _check_rounds(self) -> None:
+        since = self._clock() - timedelta(days=1)
+        answered = self._log.count(TRAIN, since)
+        if answered >= self._policy.rounds_per_day:
+            raise PolicyError(
+                f"{answered} rounds were answered in the last 24 hours, and rounds_per_day is "
+                f"{self._policy.rounds_per_day}"
+            )
+
+    def _check_counts(self, reply: Sums) -> None:
+        if isinstance(reply, EvaluateReply):
+            counts = reply.errors.count
+        elif isinstance(reply, StatisticsReply):
+            counts = np.concatenate([reply.features.count, reply.targets.count])
+            counts = np.append(counts, reply.num_examples)
+        else:
+            counts = np.array([reply.num_examples])
+        # training specimens are about four fifths of those that min_specimens is about, and
+        # fewer where groups are large; the whole set was counted when the lab was opened
+        needed = self._needed if isinstance(reply, EvaluateReply) else 0.5 * self._needed
+        too_few = (counts > 0) & (counts < needed)
+        if too_few.any():
+            raise PolicyError(
+                f"a sum over {counts[too_few].min():.0f} specimens; at least {needed:.0f} are "
+                "needed for it to leave"
+            )
+
+
+def rounded(reply: Sums) -> Sums:
+    """Return a reply with its numbers of specimens rounded down, and its sums with them.
+
+    Each sum is multiplied by the same factor as its count, so that means and spreads stay.
+
+    Examples
+    --------
+    >>> sums = Moments(count=np.array([57.0]), total=np.array([570.0]), squares=np.array([6000.0]))
+    >>> reply = rounded(StatisticsReply(num_examples=57, features=sums, targets=sums))
+    >>> reply.num_examples, float(reply.features.total[0])
+    (50, 500.0)
+    """
+    num_examples = bucketed(reply.num_examples)
+    if isinstance(reply, TrainReply):
+        return replace(reply, num_examples=num_examples)
+    if isinstance(reply, EvaluateReply):
+        return EvaluateReply(
+            num_examples=num_examples, errors=ErrorSums(**_rounded_sums(vars(reply.errors)))
+        )
+    return StatisticsReply(
+        num_examples=num_examples,
+        features=Moments(**_rounded_sums(vars(reply.features))),
+        targets=Moments(**_rounded_sums(vars(reply.targets))),
+    )
+
+
+def _rounded_sums(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    count = sums["count"]
+    buckets = np.array([bucketed(int(n)) if n else 0 for n in count], dtype=np.float64)
+    factor = buckets / np.maximum(count, 1.0)
+    return {name: buckets if name == "count" else array * factor for name, array in sums.items()}
