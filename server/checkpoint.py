@@ -178,7 +178,9 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
 
 
 def _roster(saved: dict[str, Any], target_counts: dict[str, np.ndarray]) -> Roster:
-    by_node = {name: {int(node): value for node, value in saved[name].items()} for name in BY_NODE}
+    by_node: dict[str, Any] = {
+        name: {int(node): value for node, value in saved[name].items()} for name in BY_NODE
+    }
     counts = {int(node): count for node, count in target_counts.items()}
     by_name = {name: saved[name] for name in BY_NAME}
     return Roster(target_counts=counts, **by_node, **by_name)
