@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer.main
 
 import crossply
@@ -46,6 +47,26 @@ def test_every_command_stands_in_it_with_options_that_exist() -> None:
             assert set(re.findall(r"--[a-z]+", line)) <= options, line
     named = {line.strip() for line in shown if line.startswith("crossply")}
     assert all(any(line.startswith(command) for command in known) for line in named)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_commands_in_the_guides_have_options_that_exist(path: Path) -> None:
+    known = commands(typer.main.get_command(crossply.app))
+    lines = [line for line in path.read_text().splitlines() if line.startswith("$ ")]
+    uses = [
+        (f"crossply {group} {name}", rest)
+        for line in lines
+        for group, name, rest in re.findall(r"crossply\S* (lab|server) ([a-z]+)(.*)", line)
+    ]
+    for command, rest in uses:
+        assert set(re.findall(r"--[a-z]+", rest)) <= known[command], (command, rest)
+    assert uses
+
+
+def test_its_benchmarks_exist() -> None:
+    named = re.findall(r"python -m benchmarks\.([a-z_]+)", README)
+    assert named
+    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in named)
 
 
 def test_its_make_targets_and_files_exist() -> None:
