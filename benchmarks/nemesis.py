@@ -129,7 +129,7 @@ class Nemesis:
             self.done[fault.__name__.replace("_", " ")] += 1
             fault()
             self._sample_memory()
-            self._rest(self.chance.uniform(0.2, 1.5))
+            self._rest(self.chance.uniform(0.3, 4.0))
             self._revive()
 
     def end(self) -> None:
@@ -254,7 +254,7 @@ class Nemesis:
 
     def start_lab(self, name: str) -> None:
         """Start a lab, whose training takes long enough to be met by a fault."""
-        before = slow_training(0.15)
+        before = slow_training(0.1)
         if name == HOSTILE:
             before += TURNS_HOSTILE.format(rounds=self.num_rounds // 4)
         self.labs[name] = self.site.lab(name, "--patience", "5 min", before=before)

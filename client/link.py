@@ -1,8 +1,6 @@
 """A lab's end of the link: one outbound stream, tasks down, replies up, in one warm process.
 
-Each task goes through the lab's gate to the same ClientApp that a simulation uses, and each reply
-back through the gate into the lab's log before it leaves. A connection that breaks is opened
-again; a task that was asked before is answered as before, not computed anew.
+A connection that breaks is opened again, for as long as a person waits, or for ever.
 """
 
 from __future__ import annotations
@@ -12,27 +10,19 @@ import queue
 import random
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TypeAlias
 
 import grpc
-from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 
 from client.findings import printable
-from client.gate import Gate
 from client.membership import Membership
-from client.sent_log import SentLog
 from client.tls import Diagnosis, diagnose
-from common.errors import INTERNAL, CrossplyError, LinkError, RequestError, known_code
+from common.errors import LinkError
 from common.link_pb2 import Farewell, FromLab, Hello, Reply, Task, ToLab
 from common.link_pb2_grpc import LinkStub
-from common.threads import one_thread
-from common.wire import from_content, to_content
 
 log = logging.getLogger(__name__)
 
@@ -56,87 +46,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 FAREWELL_PATIENCE_S = 30.0
 """How long a lab that has the model tries to hear that the run is over."""
 
-REMEMBERED = 4
-"""Replies that are kept for being asked again; an error is not, its cause may be gone by then."""
-
 WELCOME_TIMEOUT_S = 20.0
 
 Event: TypeAlias = ToLab | grpc.RpcError | None
 """A message from the coordinator, why the stream broke, or that it ended."""
-
-
-@dataclass(kw_only=True)
-class Answerer:
-    """Answers tasks: the lab's gate, its ClientApp, its log, and each task once.
-
-    Attributes
-    ----------
-    app : ClientApp
-    context : Context
-    gate : Gate
-    sent : SentLog
-    held : callable
-        Returns a context in which the process does not stop.
-    """
-
-    app: ClientApp
-    context: Context
-    gate: Gate
-    sent: SentLog
-    held: Callable[[], AbstractContextManager[None]] = nullcontext
-    _answered: OrderedDict[str, Reply] = field(default_factory=OrderedDict)
-
-    def answer(self, task: Task) -> Reply:
-        """Return the reply to a task; errors are codes."""
-        reply = self._answered.get(task.message_id) or self._first_reply(task)
-        with self.held():
-            reply = self._logged(task, reply)
-            if reply.WhichOneof("answer") == "content":
-                self._remember(reply)
-        return reply
-
-    def _first_reply(self, task: Task) -> Reply:
-        reply = Reply(message_id=task.message_id)
-        try:
-            reply.content.CopyFrom(to_content(self._compute(task)))
-        except CrossplyError as error:
-            log.warning("%s was not answered: %s", task.message_type[:40], error)
-            reply.error = error.code
-        except Exception:
-            log.exception("%s failed", task.message_type[:40])
-            reply.error = INTERNAL
-        return reply
-
-    def _remember(self, reply: Reply) -> None:
-        self._answered[reply.message_id] = reply
-        while len(self._answered) > REMEMBERED:
-            self._answered.popitem(last=False)
-
-    def _compute(self, task: Task) -> RecordDict:
-        content = from_content(task.content, RequestError)
-        self.gate.check_task(task.message_type, content)
-        with one_thread():
-            reply = self.app(_message(task, content, self.context), self.context)
-        if reply.has_error():
-            raise _RefusedError(known_code(reply.error.reason))
-        return self.gate.check_reply(task.message_type, reply.content)
-
-    def _logged(self, task: Task, reply: Reply) -> Reply:
-        """Write down what is about to leave; what cannot be written down does not leave."""
-        try:
-            self.sent.append(task.message_type, reply)
-        except CrossplyError as error:
-            log.error("a reply is kept back: %s", error)
-            return Reply(message_id=task.message_id, error=error.code)
-        return reply
-
-
-class _RefusedError(CrossplyError):
-    """The lab's app has answered with a code; its text is in the log already."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code  # type: ignore[misc]  # of this one instance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,12 +166,6 @@ class Link:
     def _diagnose(self) -> Diagnosis | None:
         member = self.membership
         return diagnose(member.address, member.ca_path, member.certificate_path, member.key_path)
-
-
-def _message(task: Task, content: RecordDict, context: Context) -> Message:
-    message = Message(content, context.node_id, task.message_type)
-    message.metadata.__dict__["_message_id"] = task.message_id
-    return message
 
 
 def _in_background(call: Iterator[ToLab]) -> queue.SimpleQueue[Event]:

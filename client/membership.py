@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from common.bundle import FILE_NAME as MODEL_NAME
 from common.configuration import Section
 from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import locked, require_owner
+from common.files import held_alone, require_owner
 
 if TYPE_CHECKING:
     import grpc
@@ -105,23 +104,16 @@ class Membership:
             )
         return federation
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep every other process from taking part out of this folder.
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep every other process from taking part out of this folder: two would write one log.
 
         Raises
         ------
         StateError
-            If one does so already: two would write one log.
+            When entered, if one does so already.
         """
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked(self.folder / "lock"))
-            except BlockingIOError as error:
-                raise StateError(
-                    f"another process takes part out of {self.folder}; keep one of them"
-                ) from error
-            yield
+        otherwise = f"another process takes part out of {self.folder}; keep one of them"
+        return held_alone(self.folder / "lock", otherwise)
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Return what the lab shows, and whom it trusts.

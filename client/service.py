@@ -11,10 +11,11 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from client.answering import Answerer
 from client.app import client_app
 from client.gate import Gate
 from client.lab import Lab
-from client.link import Answerer, Link
+from client.link import Link
 from client.membership import Membership
 from client.opening import open_lab
 from client.policy import load_policy

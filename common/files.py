@@ -7,7 +7,7 @@ import os
 import pwd
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from common.errors import StateError
@@ -63,6 +63,23 @@ def require_owner(folder: Path) -> None:
     except KeyError:
         name = str(owner)
     raise StateError(f"{folder} belongs to {name}; run this as that user (sudo -u {name} ...)")
+
+
+@contextmanager
+def held_alone(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock while the block runs, or say what keeps this process out.
+
+    Raises
+    ------
+    StateError
+        With the sentence `otherwise`, if another process holds it.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path))
+        except BlockingIOError as error:
+            raise StateError(otherwise) from error
+        yield
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 
-from common.errors import QuorumError, StateError
+from common.errors import StateError
 from common.federation import Federation
 from common.link_pb2 import Farewell
 from common.messages import max_message_bytes
@@ -26,11 +26,11 @@ from server.link_server import LinkServer
 from server.link_service import Agreement, LinkService
 from server.register import Register
 from server.results import write_result
-from server.roster import Roster
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import Progress, RoundRecord, RunResult
 from server.state_folder import Coordination, split_address
 from server.status import Status
+from server.waiting import wait_for_all, wait_for_those_of
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +111,10 @@ def _run(
     progress: Progress | None,
 ) -> RunResult:
     if progress is None:
-        _wait_for_all(status, options.wait)
+        wait_for_all(status, options.wait)
     else:
         status.roster, status.server_round = progress.roster, progress.state.server_round
-        _wait_for_those_of(progress, status.exchange, options)
+        wait_for_those_of(progress, status, min(options.grace, options.wait))
     enrolled = {lab.node_id: lab.name for lab in status.register.labs()}
     # a lab that was put out while the coordinator was away has a node still, and a code as answer
     grid = LinkGrid(status.exchange, enrolled, state.run_id)
@@ -145,40 +145,6 @@ class _Keeper:
         if progress.phase == "finished":
             folder = self.status.state.run_folder
             write_result(folder, self.status.federation, progress.result())
-
-
-def _wait_for_those_of(progress: Progress, exchange: Exchange, options: ServeOptions) -> None:
-    """Wait for the labs of a run that goes on: what is under way is to have those it would have."""
-    if progress.phase == "finished":
-        log.info("the model waits for %s", ", ".join(progress.unreleased))
-        exchange.wait_for(progress.unreleased, min(options.grace, options.wait))
-        return
-    log.info("the run goes on after round %d", progress.state.server_round)
-    away = set(progress.state.history[-1].failed) if progress.state.history else set()
-    exchange.wait_for(set(progress.roster.names.values()) - away, options.wait)
-
-
-def _wait_for_all(status: Status, wait: float) -> None:
-    """Wait until every lab that is invited or enrolled is connected, or the time is over."""
-    until = time.monotonic() + wait
-    while True:
-        labs = {lab.name for lab in status.register.labs() if lab.revoked is None}
-        invited = {invite.name for invite in status.register.open_invites()} - labs
-        away = sorted(labs - status.exchange.connected())
-        names = [*away, *(f"{name} (invited, has not joined)" for name in sorted(invited))]
-        status.waits_for = ", ".join(names)
-        if labs and not names:
-            return
-        if time.monotonic() >= until:
-            break
-        time.sleep(0.1)
-    needed = Roster(num_accepted=len(labs)).needed(status.federation.training.quorum)
-    if len(labs) - len(away) < needed:
-        raise QuorumError(
-            f"{len(labs) - len(away)} of {len(labs)} labs came within {wait:.0f} s and the quorum "
-            f"is {needed}; missing: {'; '.join(names) or 'all: invite labs first'}"
-        )
-    log.warning("the run begins without %s", ", ".join(names))
 
 
 def _told(watcher: Watcher) -> Watcher:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from common.configuration import Section
 from common.errors import ConfigurationError, StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import locked, require_owner, write_atomically
+from common.files import held_alone, require_owner, write_atomically
 from common.identity import Identity
 from server.authority import CA_LIFETIME, Authority, new_serial, write_key
 
@@ -81,24 +80,18 @@ class Coordination:
             )
         return federation
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep every other coordinator out of the folder; the lock ends with the process.
 
         Raises
         ------
         StateError
-            If another process holds it.
+            When entered, if another process holds it.
         """
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked(self.folder / "lock"))
-            except BlockingIOError as error:
-                raise StateError(
-                    f"another coordinator runs on {self.folder}; stop it first, or use another "
-                    "state folder"
-                ) from error
-            yield
+        otherwise = (
+            f"another coordinator runs on {self.folder}; stop it first, or use another state folder"
+        )
+        return held_alone(self.folder / "lock", otherwise)
 
     def is_locked(self) -> bool:
         """Return whether a coordinator runs on the folder."""

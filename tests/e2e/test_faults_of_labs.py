@@ -1,11 +1,13 @@
 """FAULTS §1: labs that die, are slow, lie, or are away. The numbers are those of its table."""
 
+import json
 import signal
 import time
 from typing import Any
 
 import pytest
 
+from benchmarks.invariants import check_replay
 from benchmarks.loopback import Consortium, slow_training, until
 
 LABS = ("aachen", "bremen", "celle")
@@ -36,6 +38,13 @@ def test_faults_1_and_3_a_lab_killed_is_waited_for_briefly_and_rejoins(site: Con
     # back within seconds, and in from then on
     assert missing == list(range(missing[0], missing[-1] + 1))
     assert site.result()["labs"] == list(LABS)
+    # I2: the release follows from its record to the bit, and from no other record
+    assert check_replay(site) == []
+    path = site.server / "run" / "result.json"
+    record = site.result()
+    record["rounds"][0]["labs"].remove("celle")
+    path.write_text(json.dumps(record))
+    assert check_replay(site) == ["I2: computed again, the head has other bits"]
 
 
 def test_fault_2_a_lab_killed_during_its_upload_changes_nothing(site: Consortium) -> None:

@@ -1,0 +1,109 @@
+"""A lab's answers: gate, app, gate, log, and each task once.
+
+Each task goes through the lab's gate to the same ClientApp that a simulation uses, and each reply
+back through the gate into the lab's log before it leaves. A task that was asked before is answered
+as before, not computed anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.gate import Gate
+from client.sent_log import SentLog
+from common.errors import INTERNAL, CrossplyError, RequestError, known_code
+from common.link_pb2 import Reply, Task
+from common.threads import one_thread
+from common.wire import from_content, to_content
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 4
+"""Replies that are kept for being asked again; an error is not, its cause may be gone by then."""
+
+
+@dataclass(kw_only=True)
+class Answerer:
+    """Answers tasks: the lab's gate, its ClientApp, its log, and each task once.
+
+    Attributes
+    ----------
+    app : ClientApp
+    context : Context
+    gate : Gate
+    sent : SentLog
+    held : callable
+        Returns a context in which the process does not stop.
+    """
+
+    app: ClientApp
+    context: Context
+    gate: Gate
+    sent: SentLog
+    held: Callable[[], AbstractContextManager[None]] = nullcontext
+    _answered: OrderedDict[str, Reply] = field(default_factory=OrderedDict)
+
+    def answer(self, task: Task) -> Reply:
+        """Return the reply to a task; errors are codes."""
+        reply = self._answered.get(task.message_id) or self._first_reply(task)
+        with self.held():
+            reply = self._logged(task, reply)
+            if reply.WhichOneof("answer") == "content":
+                self._remember(reply)
+        return reply
+
+    def _first_reply(self, task: Task) -> Reply:
+        reply = Reply(message_id=task.message_id)
+        try:
+            reply.content.CopyFrom(to_content(self._compute(task)))
+        except CrossplyError as error:
+            log.warning("%s was not answered: %s", task.message_type[:40], error)
+            reply.error = error.code
+        except Exception:
+            log.exception("%s failed", task.message_type[:40])
+            reply.error = INTERNAL
+        return reply
+
+    def _remember(self, reply: Reply) -> None:
+        self._answered[reply.message_id] = reply
+        while len(self._answered) > REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def _compute(self, task: Task) -> RecordDict:
+        content = from_content(task.content, RequestError)
+        self.gate.check_task(task.message_type, content)
+        with one_thread():
+            reply = self.app(_message(task, content, self.context), self.context)
+        if reply.has_error():
+            raise _RefusedError(known_code(reply.error.reason))
+        return self.gate.check_reply(task.message_type, reply.content)
+
+    def _logged(self, task: Task, reply: Reply) -> Reply:
+        """Write down what is about to leave; what cannot be written down does not leave."""
+        try:
+            self.sent.append(task.message_type, reply)
+        except CrossplyError as error:
+            log.error("a reply is kept back: %s", error)
+            return Reply(message_id=task.message_id, error=error.code)
+        return reply
+
+
+class _RefusedError(CrossplyError):
+    """The lab's app has answered with a code; its text is in the log already."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code  # type: ignore[misc]  # of this one instance
+
+
+def _message(task: Task, content: RecordDict, context: Context) -> Message:
+    message = Message(content, context.node_id, task.message_type)
+    message.metadata.__dict__["_message_id"] = task.message_id
+    return message

@@ -1,0 +1,60 @@
+"""Waiting for labs before a run begins or goes on; every wait has an end."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from common.errors import QuorumError
+from server.roster import Roster
+from server.state import Progress
+from server.status import Status
+
+log = logging.getLogger(__name__)
+
+
+def wait_for_all(status: Status, wait: float) -> None:
+    """Wait until every lab that is invited or enrolled is connected, or the time is over.
+
+    Raises
+    ------
+    QuorumError
+        If fewer labs than a quorum have come by then; names those that are missing.
+    """
+    until = time.monotonic() + wait
+    while True:
+        labs = {lab.name for lab in status.register.labs() if lab.revoked is None}
+        invited = {invite.name for invite in status.register.open_invites()} - labs
+        away = sorted(labs - status.exchange.connected())
+        names = [*away, *(f"{name} (invited, has not joined)" for name in sorted(invited))]
+        status.waits_for = ", ".join(names)
+        if labs and not names:
+            return
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.1)
+    needed = Roster(num_accepted=len(labs)).needed(status.federation.training.quorum)
+    if len(labs) - len(away) < needed:
+        raise QuorumError(
+            f"{len(labs) - len(away)} of {len(labs)} labs came within {wait:.0f} s and the quorum "
+            f"is {needed}; missing: {'; '.join(names) or 'all: invite labs first'}"
+        )
+    log.warning("the run begins without %s", ", ".join(names))
+
+
+def wait_for_those_of(progress: Progress, status: Status, seconds: float) -> None:
+    """Wait for the labs of a run that goes on, as a round waits for those whose connection broke.
+
+    What is under way is then computed with the labs that it would have had; those that stay away
+    are missed like any others.
+    """
+    if progress.phase == "finished":
+        log.info("the model waits for %s", ", ".join(progress.unreleased))
+        labs = set(progress.unreleased)
+    else:
+        log.info("the run goes on after round %d", progress.state.server_round)
+        away = set(progress.state.history[-1].failed) if progress.state.history else set()
+        labs = set(progress.roster.names.values()) - away
+    status.waits_for = ", ".join(sorted(labs))
+    status.exchange.wait_for(labs, seconds)
+    status.waits_for = ""
