@@ -35,6 +35,10 @@ class HeldArray(Array):
         """Return a copy, which may be written to."""
         return self._held.copy()
 
+    def deflate(self) -> bytes:
+        """Return what Flower's engine stores, which goes by the name of the class."""
+        return Array(self._held).deflate()
+
     def __getattr__(self, name: str) -> Any:
         """Return the bytes of a .npy file as `data`; Flower sends those."""
         if name == "data":

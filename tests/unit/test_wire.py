@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.errors import ReplyError
 from common.link_pb2 import Content, Record, Tensor, Value, Values
+from common.records import HeldArray
 from common.wire import from_content, to_content
 
 COMMON = Path(__file__).parents[2] / "common"
@@ -109,3 +110,20 @@ def test_the_generated_modules_are_those_of_the_schema(tmp_path: Path) -> None:
     assert protoc.main(["protoc", f"-I{root}", *outputs, str(COMMON / "link.proto")]) == 0
     for name in ("link_pb2.py", "link_pb2.pyi", "link_pb2_grpc.py"):
         assert (tmp_path / "common" / name).read_text() == (COMMON / name).read_text()
+
+
+def test_an_array_that_is_held_is_to_flower_what_its_own_is() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    held, own = HeldArray(values), Array(values)
+    assert (held.dtype, held.shape, held.stype, held.data) == (
+        own.dtype,
+        own.shape,
+        own.stype,
+        own.data,
+    )
+    assert held.deflate() == own.deflate()
+    assert held.object_id == own.object_id
+    assert held.children.keys() == own.children.keys()
+    # what is read from it may be written to, and changes nothing
+    held.numpy()[:] = 7
+    np.testing.assert_array_equal(held.numpy(), values)
