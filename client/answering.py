@@ -20,10 +20,14 @@ from client.gate import Gate
 from client.sent_log import SentLog
 from common.errors import INTERNAL, CrossplyError, RequestError, known_code
 from common.link_pb2 import Reply, Task
+from common.messages import TRAIN
 from common.threads import one_thread
 from common.wire import from_content, to_content
 
 log = logging.getLogger(__name__)
+
+LONGEST_NAME = 64
+"""Of a task's id, a SHA-256 in hexadecimal, and of its type."""
 
 REMEMBERED = 4
 """Replies that are kept for being asked again; an error is not, its cause may be gone by then."""
@@ -41,6 +45,8 @@ class Answerer:
     sent : SentLog
     held : callable
         Returns a context in which the process does not stop.
+    trains : bool
+        Whether the last that it was asked was to train: a model that is there is an older one.
     """
 
     app: ClientApp
@@ -48,14 +54,20 @@ class Answerer:
     gate: Gate
     sent: SentLog
     held: Callable[[], AbstractContextManager[None]] = nullcontext
+    trains: bool = False
     _answered: OrderedDict[str, Reply] = field(default_factory=OrderedDict)
 
     def answer(self, task: Task) -> Reply:
         """Return the reply to a task; errors are codes."""
+        if max(len(task.message_id), len(task.message_type)) > LONGEST_NAME:
+            # not even written down: a log is no place for what somebody else fills
+            log.warning("a task whose id or type is no name of ours is refused")
+            return Reply(message_id=task.message_id[:LONGEST_NAME], error=RequestError.code)
         reply = self._answered.get(task.message_id) or self._first_reply(task)
         with self.held():
             reply = self._logged(task, reply)
             if reply.WhichOneof("answer") == "content":
+                self.trains = task.message_type == TRAIN
                 self._remember(reply)
         return reply
 
@@ -78,7 +90,7 @@ class Answerer:
 
     def _compute(self, task: Task) -> RecordDict:
         content = from_content(task.content, RequestError)
-        self.gate.check_task(task.message_type, content)
+        self.gate.check_task(task.message_id, task.message_type, content)
         with one_thread():
             reply = self.app(_message(task, content, self.context), self.context)
         if reply.has_error():

@@ -83,16 +83,16 @@ def _show(federation: Federation, lab: str, address: str, fingerprint: str) -> N
     from rich.markup import escape
     from rich.table import Table
 
+    from client.findings import printable
+
     console = Console(highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, value in _rows(federation):
-        table.add_row(name, escape(value))
-    console.print(
-        f"\n[bold]{escape(federation.name)}[/] asks {escape(lab)} to take part, at "
-        f"{escape(address)}\n"
-    )
+        table.add_row(name, escape(printable(value)))
+    title, whom, where = (escape(printable(text)) for text in (federation.name, lab, address))
+    console.print(f"\n[bold]{title}[/] asks {whom} to take part, at {where}\n")
     console.print(table)
     console.print(f"\nFingerprint of the agreement: [bold]{fingerprint[:12]}[/]{fingerprint[12:]}")
     console.print("Compare it with what the coordinator tells you by another way.\n")

@@ -58,6 +58,8 @@ def _print(entries: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from client.findings import printable
+
     console = Console(highlight=False)
     if not entries:
         console.print("Nothing has left this lab.")
@@ -73,8 +75,8 @@ def _print(entries: list[dict[str, Any]]) -> None:
         table.add_row(
             str(entry["seq"]),
             entry["time"].replace("T", " ").replace("+00:00", ""),
-            escape(entry["type"]),
+            escape(printable(entry["type"])),
             f"{entry['bytes']}",
-            escape(what if answer == "content" else f"a code: {answer}"),
+            escape(printable(what if answer == "content" else f"a code: {answer}")),
         )
     console.print(table)

@@ -68,13 +68,14 @@ def compare(reached: LookReply, membership: Membership, findings: Findings, now:
     if reached.version != version("crossply"):
         findings.stop(
             "version",
-            f"crossply {version('crossply')} here, {reached.version} at the coordinator",
+            f"crossply {version('crossply')} here, {printable(reached.version)} at the coordinator",
             "install the same version",
         )
     if reached.fingerprint != membership.fingerprint:
         findings.stop(
             "agreement",
-            f"{membership.fingerprint[:12]} here, {reached.fingerprint[:12]} at the coordinator",
+            f"{membership.fingerprint[:12]} here, {printable(reached.fingerprint[:12])} at the "
+            "coordinator",
             "ask for a new invite",
         )
 
@@ -129,8 +130,8 @@ def _examine_connection(membership: Membership, findings: Findings) -> LookReply
             return None
     findings.passed(
         "connection",
-        f"{membership.address}, TLS 1.3 both ways; {reached.phase}, round {reached.server_round} "
-        f"of {reached.num_rounds}",
+        f"{membership.address}, TLS 1.3 both ways; {printable(reached.phase)}, round "
+        f"{reached.server_round} of {reached.num_rounds}",
     )
     return reached
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from client.specimens import Specimens
+from common.errors import RequestError
 from common.federation import Federation
 from common.head import HeadArrays, predict
 from common.metrics import ErrorSums
@@ -32,6 +33,15 @@ def predict_in_units(
 def evaluate(
     head: HeadArrays, standardiser: Standardiser, specimens: Specimens, federation: Federation
 ) -> ErrorSums:
-    """Return the sums of a head's errors on some specimens."""
+    """Return the sums of a head's errors on some specimens.
+
+    Raises
+    ------
+    RequestError
+        If a prediction is not finite. Which specimens count must follow from what was measured
+        alone: a head that overflows for some of them would choose whom the sums are about.
+    """
     predicted = predict_in_units(head, standardiser, specimens.features)
+    if not np.isfinite(predicted).all():
+        raise RequestError("the head's predictions are not finite for every specimen")
     return ErrorSums.of(specimens.targets, predicted, federation.target_shift)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from common.address import split_address
 from common.bundle import FILE_NAME as MODEL_NAME
 from common.configuration import Section
-from common.errors import StateError
+from common.errors import ConfigurationError, StateError
 from common.federation import FILE_NAME, Federation, load_federation
 from common.files import held_alone, require_owner
 
@@ -157,6 +158,10 @@ def open_membership(folder: Path) -> Membership:
     except (OSError, ValidationError) as error:
         raise StateError(f"{path} cannot be read; join again with a new invite") from error
     require_owner(folder)
+    try:
+        split_address(settings.address)
+    except ConfigurationError as error:
+        raise StateError(f"{path} was altered: {error}; join again with a new invite") from error
     membership = Membership(
         folder=folder,
         lab=settings.lab,

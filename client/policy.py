@@ -30,6 +30,10 @@ round_counts = false
 
 # How many training rounds are answered in 24 hours.
 rounds_per_day = 2000
+
+# To how many different heads the sums of errors are told in 24 hours; a run asks for one. The
+# difference of two such sums may be about one specimen.
+evaluations_per_day = 1
 """
 
 
@@ -40,6 +44,7 @@ class Policy(Section):
     metrics: tuple[str, ...] = METRICS
     round_counts: bool = False
     rounds_per_day: int = Field(default=2000, ge=1)
+    evaluations_per_day: int = Field(default=1, ge=1)
 
 
 def load_policy(path: Path, federation: Federation) -> Policy:

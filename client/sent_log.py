@@ -84,12 +84,15 @@ class SentLog:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def count(self, message_type: str, since: datetime) -> int:
-        """Return how many messages of a type have left since a time."""
+    def asked(self, message_type: str, since: datetime) -> set[str]:
+        """Return the ids of the tasks of a type that have been answered since a time.
+
+        An error is an answer too: that something failed tells of the data as well.
+        """
         recent = takewhile(
             lambda entry: datetime.fromisoformat(entry["time"]) >= since, reversed(self._entries)
         )
-        return sum(e["type"] == message_type and e["answer"] == "content" for e in recent)
+        return {entry["message_id"] for entry in recent if entry["type"] == message_type}
 
 
 def verified(path: Path) -> list[dict[str, Any]]:
@@ -102,7 +105,9 @@ def verified(path: Path) -> list[dict[str, Any]]:
     """
     entries: list[dict[str, Any]] = []
     previous = BEGINNING
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    # a byte that is none of ours spoils a hash, and is found by its line
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)

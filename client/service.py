@@ -71,11 +71,11 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
         membership=membership,
         answer=answerer.answer,
         patience=patience,
-        has_model=membership.model_path.exists,
+        has_model=lambda: membership.model_path.exists() and not answerer.trains,
         max_bytes=max_message_bytes(federation),
     ).serve()
     log.info("the run is over", extra={"entries": len(sent), "last_hash": sent.last_hash})
-    if not membership.model_path.exists():
+    if answerer.trains or not membership.model_path.exists():
         raise LinkError(
             "the run is over, and its model has not come to this lab; ask the coordinator, whose "
             "`crossply server status` says why"

@@ -7,6 +7,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.address import split_address
+
 EXPIRED = 10
 OTHER_HOST = (62, 64)
 """OpenSSL's verify codes (x509_vfy.h); what is neither is an issuer that is not trusted."""
@@ -47,8 +49,7 @@ def diagnose(
     Diagnosis or None
         None if the connection works.
     """
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
+    host, port = split_address(address)
     try:
         context = ssl.create_default_context(cafile=str(ca_path))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -61,7 +62,7 @@ def diagnose(
             lasting=True,
         )
     try:
-        with socket.create_connection((host, int(port)), timeout=timeout) as plain:
+        with socket.create_connection((host, port), timeout=timeout) as plain:
             return _shake_hands(context, plain, host, address)
     except socket.gaierror:
         return Diagnosis(
@@ -94,6 +95,12 @@ def _shake_hands(
                 return _silent(address)
     except ssl.SSLCertVerificationError as error:
         return Diagnosis(sentence=_distrust(error, host, address), lasting=True)
+    except ssl.SSLEOFError:
+        return Diagnosis(
+            sentence=f"{address} closes the connection before TLS is done; is it the "
+            "coordinator's address, and is the coordinator not overrun? Try again",
+            lasting=False,
+        )
     except ssl.SSLError as error:
         if "ALERT" in (error.reason or ""):
             return Diagnosis(

@@ -35,6 +35,9 @@ NOT_CONNECTED = "not connected"
 REVOKED = "revoked"
 """The code of a lab that the coordinator has put out."""
 
+LONGEST = 300
+"""Characters of an error's sentence that quotes the other side."""
+
 COORDINATORS_CODES = frozenset({NO_REPLY, NOT_CONNECTED, REVOKED})
 """What the coordinator says of a lab, and no lab of itself."""
 
@@ -80,11 +83,17 @@ class ReplyError(CrossplyError):
 
     code = "reply"
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(shortened(sentence))
+
 
 class RequestError(CrossplyError):
     """A lab refuses a request: it breaks the schema, or the lab's agreement."""
 
     code = "request"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(shortened(sentence))
 
 
 class PolicyError(CrossplyError):
@@ -115,6 +124,17 @@ class QuorumError(CrossplyError):
     """Too few labs answered for the round to count."""
 
     code = "quorum"
+
+
+def shortened(sentence: str) -> str:
+    """Cut a sentence that may quote what somebody else has sent.
+
+    Examples
+    --------
+    >>> len(shortened("found " + "x" * 10_000_000))
+    300
+    """
+    return sentence if len(sentence) <= LONGEST else sentence[: LONGEST - 3] + "..."
 
 
 def known_code(text: str | None) -> str:

@@ -71,11 +71,19 @@ def _is_sha256(digest: str) -> str:
     return digest
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds a character that cannot be printed")
+    return text
+
+
 Unit = Annotated[str, AfterValidator(_known_unit)]
 Duration = Annotated[str, AfterValidator(_is_duration)]
 Limits = Annotated[tuple[float, float], AfterValidator(_is_range)]
 Sha256 = Annotated[str, AfterValidator(_is_sha256)]
 Positive = Annotated[float, Field(gt=0)]
+# shown in terminals of people who have yet to decide whether they trust the file
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
 
 
 class Target(Section):
@@ -177,11 +185,11 @@ class Privacy(Section):
 class Federation(Section):
     """The whole federation file."""
 
-    name: str = Field(min_length=1, max_length=100)
-    targets: dict[str, Target] = Field(min_length=1)
+    name: Name
+    targets: dict[Name, Target] = Field(min_length=1)
     imaging: Imaging
     backbone: Backbone
-    covariates: dict[str, Covariate] = Field(default_factory=dict)
+    covariates: dict[Name, Covariate] = Field(default_factory=dict)
     head: Head = Head()
     training: Training = Training()
     privacy: Privacy = Privacy()

@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from common.address import split_address
 from common.configuration import Section
-from common.errors import EnrolmentError
+from common.errors import ConfigurationError, EnrolmentError
 
 MAX_BYTES = 1_000_000
 
@@ -60,6 +61,12 @@ def read_invite(path: Path, now: datetime | None = None) -> Invite:
             f"{path} is no invite, or was cut or altered ({where}: {first['msg']}); "
             "ask the coordinator to send it again"
         ) from error
+    try:
+        split_address(invite.address)
+    except ConfigurationError as error:
+        raise EnrolmentError(f"{path} was altered: {error}") from error
+    if not invite.lab.isprintable():
+        raise EnrolmentError(f"{path} was altered: {invite.lab!r} is no lab's name")
     if invite.expires < (now or datetime.now(UTC)):
         raise EnrolmentError(
             f"the invite of {invite.lab} expired on {invite.expires:%Y-%m-%d %H:%M} UTC; "

@@ -97,7 +97,11 @@ def _from_tensors(arrays: Arrays, error: type[CrossplyError]) -> dict[str, np.nd
         declared = prod(tensor.shape) * np.dtype(dtype).itemsize
         if declared != len(tensor.data):
             raise error(f"{name!r}: {len(tensor.data)} bytes where {declared} are declared")
-        native = np.frombuffer(tensor.data, dtype=dtype).reshape(tuple(tensor.shape))
+        try:
+            native = np.frombuffer(tensor.data, dtype=dtype).reshape(tuple(tensor.shape))
+        except ValueError as reason:
+            # no bytes, and a shape of zero elements that is larger than any array
+            raise error(f"{name!r}: no array has this shape") from reason
         found[tensor.name] = native.astype(native.dtype.newbyteorder("="), copy=False)
     return found
 

@@ -20,6 +20,9 @@ LARGEST_STEP = 100.0
 LARGEST_FEATURE = 1e6
 """No feature of a pooled network, nor a covariate in its unit, has a larger root mean square."""
 
+LARGEST_COUNT = 1_000_000
+"""No lab has tested so many specimens."""
+
 LARGEST_LOSS = 1e6
 """A mean squared error of standardised targets beyond this has nothing to do with training."""
 
@@ -45,6 +48,8 @@ def check_statistics(reply: StatisticsReply, bucket: int, federation: Federation
     count = reply.num_examples
     if bucketed(count) != bucket:
         raise ReplyError(f"{count} specimens now, and about {bucket} in the handshake")
+    if count > LARGEST_COUNT:
+        raise ReplyError(f"{count} specimens are more than any lab has")
     if not (reply.features.count == count).all():
         raise ReplyError("the features' counts differ from the number of specimens")
     _check_moments(reply.features, count, "features")
@@ -54,6 +59,8 @@ def check_statistics(reply: StatisticsReply, bucket: int, federation: Federation
     half = np.array([(high - low) / 2 for low, high in _ranges(federation)])
     if (np.abs(reply.targets.total) > reply.targets.count * half * (1 + ROUNDING)).any():
         raise ReplyError("targets: a mean lies outside the federation's range")
+    if (reply.targets.squares > reply.targets.count * half**2 * (1 + ROUNDING)).any():
+        raise ReplyError("targets: a spread is wider than the federation's range")
 
 
 def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None:

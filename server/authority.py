@@ -84,12 +84,10 @@ class Authority:
         return self._certificate.public_bytes(Encoding.PEM)
 
     def renew_server_certificate(self, host: str) -> None:
-        """Write ``server.crt`` and ``server.key`` if there are none or they end within a month."""
+        """Write ``server.crt`` and ``server.key``, unless they are there and good for a month."""
         path = self._folder / "server.crt"
-        if path.exists():
-            present = x509.load_pem_x509_certificate(path.read_bytes())
-            if present.not_valid_after_utc - datetime.now(UTC) > RENEW_BEFORE:
-                return
+        if self._server_pair_is_good():
+            return
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             self._leaf(host, key.public_key(), SERVER_LIFETIME)
@@ -102,6 +100,16 @@ class Authority:
         path.unlink(missing_ok=True)
         write_key(self._folder / "server.key", key)
         write_atomically(path, certificate.public_bytes(Encoding.PEM))
+
+    def _server_pair_is_good(self) -> bool:
+        try:
+            present = x509.load_pem_x509_certificate((self._folder / "server.crt").read_bytes())
+            key = load_pem_private_key((self._folder / "server.key").read_bytes(), password=None)
+        except (OSError, ValueError, TypeError):
+            # gone, cut or altered: another is made, and no lab needs to know
+            return False
+        lasts = present.not_valid_after_utc - datetime.now(UTC) > RENEW_BEFORE
+        return lasts and present.public_key() == key.public_key()
 
     def issue(
         self, identity: Identity, key: ec.EllipticCurvePublicKey, lifetime: timedelta

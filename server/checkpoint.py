@@ -1,9 +1,9 @@
 """A run's state on disk: written whole after each step, found again after any crash.
 
-Each state is a file of its own, ``<number>.checkpoint``: the SHA-256 of what follows, in hex, a
-line feed, and a safetensors file with the arrays and, in its header, the rest as JSON. The newest
-two are kept. One that was cut or altered is set aside, and the one before it is used: rounds are
-deterministic, so what was lost with it is computed again to the same bits.
+Each state is a file of its own, ``<number>.checkpoint``: a line with the SHA-256 of what follows,
+in hex, a line of JSON, and a safetensors file with the arrays. The newest two are kept. One that
+was cut or altered is set aside, and the one before it is used: rounds are deterministic, so what
+was lost with it is computed again to the same bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 KEPT = 2
 
 BY_NODE = ("names", "buckets", "num_examples")
-BY_NAME = ("standardised", "excluded", "num_accepted")
+BY_NAME = ("standardised", "excluded", "accepted")
 """What of a roster is kept as JSON; its nodes are strings there."""
 
 
@@ -82,14 +81,14 @@ class Checkpoints:
         StateError
             If there are states and none is whole, or they are of another federation.
         """
-        written = self._written()
-        for path in reversed(written):
+        for path in reversed(self._written()):
             payload = _checked(path)
             if payload is not None:
                 return _from_bytes(payload, self._fingerprint, path)
             path.replace(path.with_suffix(".damaged"))
             log.warning("%s was cut or altered, and is set aside", path.name)
-        if written:
+        # also at the next start: a run is begun anew by a person, not by whoever starts again
+        if any(self._folder.glob("*.damaged")):
             raise StateError(
                 f"no state of the run in {self._folder} is whole; restore the folder from a copy, "
                 "or remove it to train from the start"
@@ -132,15 +131,15 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
         "history": [vars(record) for record in state.history],
         "roster": {name: getattr(roster, name) for name in (*BY_NODE, *BY_NAME)},
     }
-    return save_tensors(arrays, metadata={"record": json.dumps(record)})
+    return json.dumps(record).encode() + b"\n" + save_tensors(arrays)
 
 
 def _from_bytes(payload: bytes, fingerprint: str, path: Path) -> Progress:
     try:
-        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        record: dict[str, Any] = json.loads(header["__metadata__"]["record"])
+        line, _, tensors = payload.partition(b"\n")
+        record: dict[str, Any] = json.loads(line)
         groups: dict[str, dict[str, np.ndarray]] = {}
-        arrays = load_tensors(payload)
+        arrays = load_tensors(tensors)
         for key in record["order"]:
             group, name = json.loads(key)
             groups.setdefault(group, {})[name] = arrays[key]
@@ -157,9 +156,8 @@ def _from_bytes(payload: bytes, fingerprint: str, path: Path) -> Progress:
 
 def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> Progress:
     labs = [group for group in groups if group.startswith("evaluation:")]
-    names = {field.name for field in fields(RoundRecord)}
     history = tuple(
-        RoundRecord(**{key: item[key] for key in names} | {"labs": tuple(item["labs"])})
+        RoundRecord(**item | {"labs": tuple(item["labs"]), "out": tuple(item["out"])})
         for item in record["history"]
     )
     return Progress(

@@ -41,12 +41,16 @@ def write_invite(state: Coordination, name: str, valid: timedelta) -> Invite:
     ------
     EnrolmentError
         If the name cannot be a lab's, or is taken.
+    StateError
+        If the agreement has been edited.
     """
     if NAME.fullmatch(name) is None:
         raise EnrolmentError(
             f"{name!r} cannot be a lab's name: use lower-case letters, digits and hyphens, "
             "40 at most, as in iws-dresden"
         )
+    # an agreement that has been edited is not sent out
+    state.federation()
     token, invite_id = secrets.token_urlsafe(32), secrets.token_hex(8)
     expires = datetime.now(UTC) + valid
     key = ec.generate_private_key(ec.SECP256R1())

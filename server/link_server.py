@@ -33,6 +33,8 @@ LIMITS = {
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.min_ping_interval_without_data_ms": 5_000,
+    # who is let in by TLS and asks for nothing; a lab's stream is no idle connection
+    "grpc.max_connection_idle_ms": 30_000,
     # a second coordinator on the same port is an error, not a partner
     "grpc.so_reuseport": 0,
 }

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 
+MOST_UNASKED = 20
+"""Replies on one stream that answer nothing open: late ones, and no flood."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -68,33 +71,45 @@ class Agreement:
 
 
 class LabStream:
-    """One lab's open stream, written to from any thread."""
+    """One lab's open stream, written to from any thread.
+
+    One task waits at most: to a lab that does not read, the newest is all that matters.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._messages: asyncio.Queue[ToLab | None] = asyncio.Queue()
+        self._changed = asyncio.Event()
+        self._task: Task | None = None
+        self._farewell: Farewell | None = None
+        self._ended = False
 
     def send(self, task: Task) -> None:
         """Send a task."""
-        self._put(ToLab(task=task))
+        self._loop.call_soon_threadsafe(self._note, "_task", task)
 
     def close(self, farewell: Farewell) -> None:
         """Say why no more tasks come, and close."""
-        self._put(ToLab(farewell=farewell))
+        self._loop.call_soon_threadsafe(self._note, "_farewell", farewell)
 
     def end(self) -> None:
         """Close without a word: the lab is gone."""
-        self._put(None)
+        self._loop.call_soon_threadsafe(self._note, "_ended", True)
 
     async def messages(self) -> AsyncIterator[ToLab]:
         """Yield what is to be written, up to and including a farewell."""
-        while (message := await self._messages.get()) is not None:
-            yield message
-            if message.WhichOneof("kind") == "farewell":
+        while not self._ended:
+            await self._changed.wait()
+            self._changed.clear()
+            task, self._task = self._task, None
+            if task is not None and not self._ended:
+                yield ToLab(task=task)
+            if self._farewell is not None and not self._ended:
+                yield ToLab(farewell=self._farewell)
                 return
 
-    def _put(self, message: ToLab | None) -> None:
-        self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
+    def _note(self, name: str, value: object) -> None:
+        setattr(self, name, value)
+        self._changed.set()
 
 
 class LinkService(LinkServicer):
@@ -171,10 +186,14 @@ class LinkService(LinkServicer):
             log.info("a lab has gone", extra={"lab": lab.name})
 
     async def _read(self, lab: str, requests: AsyncIterator[FromLab], stream: LabStream) -> None:
+        unasked = 0
         try:
             async for message in requests:
                 if message.WhichOneof("kind") == "reply":
-                    self._exchange.answer(lab, message.reply)
+                    unasked += not self._exchange.answer(lab, message.reply)
+                if unasked > MOST_UNASKED:
+                    log.warning("a lab answers what nobody asks; cut off", extra={"lab": lab})
+                    return
         except (grpc.RpcError, grpc.aio.UsageError) as error:
             log.info("a lab's stream broke: %s", type(error).__name__, extra={"lab": lab})
         finally:

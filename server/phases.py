@@ -12,7 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from common.errors import NO_REPLY, NOT_CONNECTED, REVOKED, QuorumError, ReplyError
+from common.errors import NO_REPLY, NOT_CONNECTED, QuorumError, ReplyError
 from common.federation import Federation
 from common.head import HeadArrays, federation_shapes
 from common.messages import (
@@ -61,11 +61,20 @@ class Coordinator:
 
     Each phase raises QuorumError, naming those that are missing, if too few labs take part; it may
     then be run again.
+
+    Attributes
+    ----------
+    grid : Grid
+    federation : Federation
+    roster : Roster
+    revoked : callable
+        Returns the nodes of the labs that have been put out.
     """
 
     grid: Grid
     federation: Federation
     roster: Roster = field(default_factory=Roster)
+    revoked: Callable[[], Collection[int]] = tuple
 
     def shake_hands(self) -> None:
         """Let in the labs that hold the same agreement and version; the others are out by name."""
@@ -81,9 +90,9 @@ class Coordinator:
         record = self._terms.to_record()
         screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
         self.roster.exclude(screened.broken | screened.failed)
-        absent = set(self.roster.enrolled) - set(self.roster.names) - set(nodes)
+        absent = set(self.roster.enrolled) - {*self.roster.names, *nodes, *self.revoked()}
         self.roster.exclude(dict.fromkeys(absent, "not there when the run began"))
-        self.roster.num_accepted = len(self.roster.names)
+        self.roster.accepted = sorted(self.roster.names)
         self._require_quorum(len(screened.accepted), "handshake")
 
     def gather_statistics(self) -> Standardiser:
@@ -120,6 +129,10 @@ class Coordinator:
     def train_round(self, state: RoundState, standardiser: Standardiser) -> RoundState:
         """Train one round and return the state after it."""
         server_round = state.server_round + 1
+        self.roster.forget(self.revoked())
+        if not self.roster.names:
+            # Flower would wait for a node for ever
+            self._require_quorum(0, f"round {server_round}")
         shapes = federation_shapes(self.federation)
         updates: dict[int, TrainReply] = {}
 
@@ -139,6 +152,7 @@ class Coordinator:
             labs=tuple(self.roster.name(node) for node in nodes),
             failed=self.roster.named(screened.failed),
             quarantined=self.roster.named(screened.broken),
+            out=tuple(sorted(self.roster.excluded)),
         )
         head = self._aggregate(server_round, strategy, updates, screened)
         self.roster.exclude(screened.broken)
@@ -241,10 +255,7 @@ class Coordinator:
         replies = list(self.grid.send_and_receive(requests, timeout=deadline))
         asked = {m.metadata.message_id: m.metadata.dst_node_id for m in requests}
         screened = check_replies(replies, check, asked)
-        revoked = {node: why for node, why in screened.failed.items() if why == REVOKED}
-        # whom the coordinator has put out is no longer what a quorum is a share of
-        self.roster.num_accepted -= len(set(revoked) & set(self.roster.names))
-        self.roster.exclude(revoked)
+        self.roster.forget(self.revoked())
         return screened
 
     def _wait_for_nodes(self) -> list[int]:

@@ -194,6 +194,8 @@ class Register:
         def change(contents: Contents) -> tuple[Contents, EnrolledLab]:
             invite = _usable(contents, invite_id, token, key_sha256, now)
             known = {lab.name: lab for lab in contents.labs}
+            if invite.used and known[invite.name].revoked:
+                raise EnrolmentError(f"{invite.name} has been revoked; ask for a new invite")
             if invite.used:
                 return contents, known[invite.name]
             serial, certificate = issue(invite.name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import ceil
 
 import numpy as np
 
-from common.errors import QuorumError
+from common.errors import REVOKED, QuorumError
 
 
 @dataclass(kw_only=True)
@@ -31,8 +32,9 @@ class Roster:
         Labs whose sums the standardiser was made of.
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
-    num_accepted : int
-        Labs that passed the handshake: what the quorum is a share of.
+    accepted : list of int
+        Nodes that passed the handshake and have not been put out by the coordinator: what the
+        quorum is a share of. A lab that was quarantined still counts; to revoke it takes it out.
     """
 
     enrolled: Mapping[int, str] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class Roster:
     target_counts: dict[int, np.ndarray] = field(default_factory=dict)
     standardised: list[str] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
-    num_accepted: int = 0
+    accepted: list[int] = field(default_factory=list)
 
     def name(self, node: int) -> str:
         """Return the name of the lab on a node; with the node if two claim the name."""
@@ -66,9 +68,16 @@ class Roster:
         for node in reasons:
             self.names.pop(node, None)
 
+    def forget(self, nodes: Iterable[int]) -> None:
+        """Let labs that the coordinator has put out count no more, and put them out of the run."""
+        for node in set(nodes) & set(self.accepted):
+            self.accepted.remove(node)
+            if node in self.names:
+                self.exclude({node: REVOKED})
+
     def needed(self, share: float) -> int:
         """Return how many labs a quorum of `share` is: at least one."""
-        return max(1, ceil(share * self.num_accepted - 1e-9))
+        return quorum_of(len(self.accepted), share)
 
     def require_quorum(
         self, present: int, share: float, phase: str, missing: Mapping[str, str]
@@ -77,16 +86,32 @@ class Roster:
 
         Examples
         --------
-        >>> Roster(num_accepted=3).require_quorum(1, 0.67, "round 4", {"celle": "no reply in time"})
+        >>> roster = Roster(accepted=[2, 3, 4])
+        >>> roster.require_quorum(1, 0.67, "round 4", {"celle": "no reply in time"})
         Traceback (most recent call last):
         ...
-        common.errors.QuorumError: round 4: 1 of 3 labs took part and the quorum is 3; missing: \
+        common.errors.QuorumError: round 4: 1 of 3 labs took part and the quorum is 2; missing: \
 celle (no reply in time)
         """
         needed = self.needed(share)
         if present < needed:
             listed = "; ".join(f"{name} ({why})" for name, why in missing.items())
             raise QuorumError(
-                f"{phase}: {present} of {self.num_accepted} labs took part and the quorum is "
+                f"{phase}: {present} of {len(self.accepted)} labs took part and the quorum is "
                 f"{needed}; missing: {listed or 'all'}"
             )
+
+
+def quorum_of(num_labs: int, share: float) -> int:
+    """Return how many of some labs a share is: at least one.
+
+    A share is given to two decimals, so that 0.67 of three labs is two of them.
+
+    Examples
+    --------
+    >>> [quorum_of(3, share) for share in (0.34, 0.67, 0.68, 1.0)]
+    [2, 2, 3, 3]
+    """
+    thirds = Fraction(share).limit_denominator(3)
+    exact = thirds if abs(thirds - Fraction(share)) < Fraction(4, 1000) else Fraction(share)
+    return max(1, ceil(exact * num_labs - Fraction(1, 10**9)))

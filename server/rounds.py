@@ -7,7 +7,7 @@ stopped anywhere goes on from the last step that was finished, to the same bits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,9 @@ from server.roster import Roster
 from server.state import Progress, RoundRecord, RoundState, RunResult
 
 T = TypeVar("T")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+"""Between two tries of a phase that is below the quorum."""
 
 
 class Keeper(Protocol):
@@ -79,12 +82,18 @@ class RunOptions:
         Seconds that a run below its quorum waits for labs before it ends with an error.
     enrolled : mapping of int to str
         Names of the labs that the coordinator knows beforehand, by node.
+    absent : mapping of str to str
+        Labs without a node, by name, and why a new run begins without them.
+    revoked : callable
+        Returns the nodes of those that have been put out.
     """
 
     keeper: Keeper = field(default_factory=Forgetful)
     watcher: Watcher = field(default_factory=Watcher)
     patience: float = 0.0
     enrolled: Mapping[int, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    revoked: Callable[[], Collection[int]] = tuple
 
 
 def run_federation(
@@ -112,7 +121,9 @@ def run_federation(
         chosen.keeper.save(progress)
     else:
         progress.roster.enrolled = chosen.enrolled
-    coordinator = Coordinator(grid=grid, federation=federation, roster=progress.roster)
+    coordinator = Coordinator(
+        grid=grid, federation=federation, roster=progress.roster, revoked=chosen.revoked
+    )
     if progress.state.server_round < federation.training.rounds:
         chosen.watcher.entered("train")
     while progress.state.server_round < federation.training.rounds:
@@ -130,8 +141,9 @@ def run_federation(
 
 def _begin(grid: Grid, federation: Federation, options: RunOptions) -> Progress:
     seed_global_streams(federation.training.seed)
+    roster = Roster(enrolled=options.enrolled, excluded=dict(options.absent))
     coordinator = Coordinator(
-        grid=grid, federation=federation, roster=Roster(enrolled=options.enrolled)
+        grid=grid, federation=federation, roster=roster, revoked=options.revoked
     )
     options.watcher.entered("handshake")
     coordinator.shake_hands()
@@ -173,7 +185,7 @@ def _release(progress: Progress, coordinator: Coordinator, options: RunOptions) 
 
 def _patiently(phase: Callable[[], T], coordinator: Coordinator, options: RunOptions) -> T:
     """Run a phase again while it is below the quorum and the patience lasts."""
-    until = None
+    until, pause = None, FIRST_PAUSE_S
     while True:
         try:
             return phase()
@@ -183,15 +195,16 @@ def _patiently(phase: Callable[[], T], coordinator: Coordinator, options: RunOpt
             if left <= 0:
                 raise
             options.watcher.paused(str(error))
-            _wait_for_labs(coordinator, left)
+            _wait_for_labs(coordinator, left, pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def _wait_for_labs(coordinator: Coordinator, timeout: float) -> None:
-    """Wait until a quorum of the run's labs is connected, and a moment longer for the others."""
+def _wait_for_labs(coordinator: Coordinator, timeout: float, pause: float) -> None:
+    """Wait until a quorum of the run's labs is connected, and at least for a pause."""
     until = time.monotonic() + timeout
     needed = coordinator.roster.needed(coordinator.federation.training.quorum)
-    # also where all are connected: they failed a moment ago
-    time.sleep(min(1.0, timeout))
+    # also where all are connected: some failed a moment ago, and the others answer in vain
+    time.sleep(min(pause, timeout))
     while time.monotonic() < until:
         if len(set(coordinator.grid.get_node_ids()) & set(coordinator.roster.names)) >= needed:
             return

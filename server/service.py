@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from common.address import split_address
 from common.errors import StateError
 from common.federation import Federation
 from common.link_pb2 import Farewell
@@ -28,7 +29,7 @@ from server.register import Register
 from server.results import write_result
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import Progress, RoundRecord, RunResult
-from server.state_folder import Coordination, split_address
+from server.state_folder import Coordination
 from server.status import Status
 from server.waiting import wait_for_all, wait_for_those_of
 
@@ -110,19 +111,23 @@ def _run(
     checkpoints: Checkpoints,
     progress: Progress | None,
 ) -> RunResult:
+    invited: set[str] = set()
     if progress is None:
-        wait_for_all(status, options.wait)
+        invited = wait_for_all(status, options.wait)
     else:
         status.roster, status.server_round = progress.roster, progress.state.server_round
         wait_for_those_of(progress, status, min(options.grace, options.wait))
-    enrolled = {lab.node_id: lab.name for lab in status.register.labs()}
-    # a lab that was put out while the coordinator was away has a node still, and a code as answer
+    register = status.register
+    # those that have been put out too: they have a node still, and a code as answer
+    enrolled = {lab.node_id: lab.name for lab in register.labs()}
     grid = LinkGrid(status.exchange, enrolled, state.run_id)
     run_options = RunOptions(
         keeper=_Keeper(checkpoints, status),
         watcher=_told(status.watcher()),
         patience=options.wait,
-        enrolled={lab.node_id: lab.name for lab in status.register.labs() if not lab.revoked},
+        enrolled=enrolled,
+        absent=dict.fromkeys(sorted(invited), "invited, and had not joined when the run began"),
+        revoked=lambda: [lab.node_id for lab in register.labs() if lab.revoked],
     )
     result = run_federation(grid, status.federation, run_options)
     status.phase, status.server_round = "finished", status.federation.training.rounds
@@ -176,6 +181,8 @@ def _server(
     status: Status,
     options: ServeOptions,
 ) -> LinkServer:
+    bind = options.bind or default_bind(state.address)
+    split_address(bind)
     authority = Authority(state.folder)
     authority.renew_server_certificate(state.host)
     try:
@@ -198,7 +205,7 @@ def _server(
     return LinkServer(
         service,
         credentials=credentials,
-        bind=options.bind or default_bind(state.address),
+        bind=bind,
         max_bytes=max_message_bytes(federation),
     )
 
@@ -240,7 +247,11 @@ def _every_second(status: Status, register: Register, exchange: Exchange) -> Ite
     finally:
         ended.set()
         thread.join(timeout=5)
-        status.write()
+        try:
+            status.write()
+        except OSError:
+            # no room: what ends the run says so, and must be heard
+            log.warning("the last status cannot be written")
 
 
 def _heed_revocations(register: Register, exchange: Exchange) -> None:

@@ -16,13 +16,22 @@ from server.roster import Roster
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRecord:
-    """What happened in one round: the loss, who took part, and who did not and why."""
+    """What happened in one round: the loss, who took part, and who did not and why.
+
+    Attributes
+    ----------
+    failed, quarantined : dict of str to str
+        Labs that gave no update, and labs whose update broke the schema, with the reason.
+    out : tuple of str
+        Labs that were out before: absent from the start, refused, quarantined or revoked.
+    """
 
     server_round: int
     train_loss: float
     labs: tuple[str, ...]
     failed: dict[str, str]
     quarantined: dict[str, str]
+    out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

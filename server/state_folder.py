@@ -10,8 +10,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
+from common.address import split_address
 from common.configuration import Section
-from common.errors import ConfigurationError, StateError
+from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
 from common.files import held_alone, require_owner, write_atomically
 from common.identity import Identity
@@ -162,25 +163,3 @@ def open_coordination(folder: Path) -> Coordination:
         fingerprint=settings.fingerprint,
         run_id=settings.run_id,
     )
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is none.
-
-    Examples
-    --------
-    >>> split_address("fed.example.org:9443"), split_address("[::1]:9443")
-    (('fed.example.org', 9443), ('::1', 9443))
-    """
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not colon or not bare or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigurationError(
-            f"{address!r} is no address; write HOST:PORT, as in fed.example.org:9443"
-        )
-    return bare, int(port)

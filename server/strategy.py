@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from flwr.serverapp.strategy import (
 from common.errors import NO_REPLY, ReplyError, known_code
 from common.federation import STRATEGY_OPTIONS, Training
 from common.messages import UNREADABLE_NUMBER
+
+log = logging.getLogger(__name__)
 
 STRATEGIES: dict[str, tuple[Callable[..., Strategy], dict[str, tuple[str, float]]]] = {
     # our name of an option -> Flower's name of it, and its value where the file gives none
@@ -148,7 +151,7 @@ def check_replies(
         del screened.failed[node]
         try:
             if reply.has_error() and reply.error.code == UNREADABLE_NUMBER:
-                raise ReplyError(reply.error.reason)
+                raise ReplyError(str(reply.error.reason))
             if reply.has_error():
                 screened.failed[node] = known_code(reply.error.reason)
             else:
@@ -156,4 +159,8 @@ def check_replies(
                 screened.accepted[node] = reply
         except ReplyError as error:
             screened.broken[node] = str(error)
+        except Exception as error:
+            # whatever a lab's content brings about, it costs that lab alone
+            log.exception("the reply of node %d cannot be checked", node)
+            screened.broken[node] = f"its reply cannot be checked ({type(error).__name__})"
     return screened

@@ -6,15 +6,20 @@ import logging
 import time
 
 from common.errors import QuorumError
-from server.roster import Roster
+from server.roster import quorum_of
 from server.state import Progress
 from server.status import Status
 
 log = logging.getLogger(__name__)
 
 
-def wait_for_all(status: Status, wait: float) -> None:
+def wait_for_all(status: Status, wait: float) -> set[str]:
     """Wait until every lab that is invited or enrolled is connected, or the time is over.
+
+    Returns
+    -------
+    set of str
+        Labs that were invited and have not joined; the run begins without them.
 
     Raises
     ------
@@ -29,17 +34,19 @@ def wait_for_all(status: Status, wait: float) -> None:
         names = [*away, *(f"{name} (invited, has not joined)" for name in sorted(invited))]
         status.waits_for = ", ".join(names)
         if labs and not names:
-            return
+            return set()
         if time.monotonic() >= until:
             break
         time.sleep(0.1)
-    needed = Roster(num_accepted=len(labs)).needed(status.federation.training.quorum)
-    if len(labs) - len(away) < needed:
+    num_labs, num_here = len(labs | invited), len(labs) - len(away)
+    needed = quorum_of(num_labs, status.federation.training.quorum)
+    if num_here < needed:
         raise QuorumError(
-            f"{len(labs) - len(away)} of {len(labs)} labs came within {wait:.0f} s and the quorum "
-            f"is {needed}; missing: {'; '.join(names) or 'all: invite labs first'}"
+            f"{num_here} of {num_labs} labs came within {wait:.0f} s and the quorum is {needed}; "
+            f"missing: {'; '.join(names) or 'all: invite labs first'}"
         )
     log.warning("the run begins without %s", ", ".join(names))
+    return invited
 
 
 def wait_for_those_of(progress: Progress, status: Status, seconds: float) -> None:

@@ -171,7 +171,22 @@ def test_fault_8_labs_that_never_come_are_named(site: Consortium) -> None:
     site.lab("aachen")
     assert coordinator.exit_code() == 1
     last = coordinator.text().strip().splitlines()[-1]
-    assert "came within 3 s and the quorum is 3; missing: bremen; celle; dresden (invited" in last
+    assert (
+        "of 4 labs came within 3 s and the quorum is 4; missing: bremen; celle; dresden (invited"
+        in last
+    )
+
+
+def test_a_lab_that_was_invited_and_never_joined_is_named_in_the_result(site: Consortium) -> None:
+    site.joined("aachen", "bremen", rounds=2, quorum=0.6)
+    site.invite("celle")
+    labs = [site.lab(lab) for lab in ("aachen", "bremen")]
+    coordinator = site.coordinator("--wait", "5 s")
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert [lab.exit_code() for lab in labs] == [0, 0]
+    why = "invited, and had not joined when the run began"
+    assert site.result()["excluded"] == {"celle": why}
+    assert [record["out"] for record in site.result()["rounds"]] == [["celle"]] * 2
 
 
 def test_fault_24_a_connection_that_is_cut_for_half_a_minute(site: Consortium) -> None:

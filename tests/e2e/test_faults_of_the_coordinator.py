@@ -196,6 +196,22 @@ server.checkpoint.Checkpoints.save = limited
     assert lab.exit_code() == 0
 
 
+def test_fault_14_no_room_for_a_status_hides_no_other_end(site: Consortium) -> None:
+    full = """
+import server.status
+def write(self):
+    raise OSError(28, "No space left on device")
+server.status.Status.write = write
+"""
+    site.joined("aachen", rounds=500)
+    coordinator = site.coordinator(before=full)
+    site.lab("aachen")
+    until(lambda: "round=2" in coordinator.text(), "round 2")
+    coordinator.send(signal.SIGTERM)
+    assert coordinator.exit_code(timeout=10) == 0, coordinator.text()
+    assert "the status cannot be kept up" in coordinator.text()
+
+
 def test_fault_14_a_lab_that_cannot_write_its_log_sends_nothing(site: Consortium) -> None:
     full = """
 import resource, client.sent_log

@@ -66,6 +66,16 @@ def more_than_it_holds(reply: Reply) -> None:
     first.shape[:] = [2**31, 2**31]
 
 
+def nothing_in_many_dimensions(reply: Reply) -> None:
+    first = tensors(reply)[0]
+    first.shape[:], first.data = [0, 2**32 - 1, 2**32 - 1, 2**32 - 1], b""
+
+
+def a_long_story(reply: Reply) -> None:
+    (metrics,) = (record.metrics for record in reply.content.records if record.key == "metrics")
+    metrics.values.add(name="\x1b" * 100_000, number=1.0)
+
+
 def other_dtype(reply: Reply) -> None:
     for tensor in tensors(reply):
         tensor.dtype, tensor.data = Tensor.FLOAT64, tensor.data * 2
@@ -96,6 +106,8 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "shape": (other_shape, "0.weight: expected float32 of shape"),
     "broadcast": (broadcastable, "0.weight: expected float32 of shape"),
     "huge": (more_than_it_holds, "bytes where 18446744073709551616 are declared"),
+    "dimensions": (nothing_in_many_dimensions, "no array has this shape"),
+    "story": (a_long_story, "expected the numbers"),
     "dtype": (other_dtype, "found float64"),
     "zero": (count(0), "expected a whole number of at least 1, found 0"),
     "negative": (count(-1), "expected a whole number of at least 1, found -1"),
@@ -171,3 +183,4 @@ def test_fault_22_hostile_labs_are_quarantined_by_name_and_the_others_go_on(
     assert [record["labs"] for record in result["rounds"]] == [list(HONEST)] * 3
     standing = {row["lab"]: row["standing"] for row in site.status()["labs"]}
     assert {standing[name] for name in ATTACKS} == {"out"}
+    assert max(len(reason) for reason in result["excluded"].values()) < 400

@@ -219,6 +219,32 @@ def test_fault_18_strangers_other_authorities_and_the_revoked(site: Consortium) 
     assert rows == {"aachen": "online", "bremen": "revoked"}
 
 
+def test_fault_23_who_connects_and_asks_for_nothing_is_closed(site: Consortium) -> None:
+    """Whoever is let in by TLS: a lab that was revoked, an invite that was used."""
+    site.joined("aachen", rounds=5000)
+    soon = """
+import server.link_server
+server.link_server.LIMITS["grpc.max_connection_idle_ms"] = 1000
+"""
+    coordinator = site.coordinator(before=soon)
+    membership = open_membership(site.state("aachen"))
+    lab = site.lab("aachen", before=slow_training(0.05))
+    context = ssl.create_default_context(cafile=str(membership.ca_path))
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(membership.certificate_path, membership.key_path)
+    with (
+        socket.create_connection(("localhost", site.port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as idle,
+    ):
+        # the preface of HTTP/2 and empty settings, and then nothing
+        idle.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        while idle.recv(4096):
+            continue
+    # a lab's stream is no idle connection
+    until(lambda: "round=30" in coordinator.text(), "the run goes on")
+    assert not lab.ended() and coordinator.text().count("a lab has gone") == 0
+
+
 def test_fault_20_another_version_or_agreement_is_refused_naming_both(site: Consortium) -> None:
     site.joined("aachen")
     site.coordinator()
@@ -261,6 +287,10 @@ def test_faults_9_and_23_replayed_and_oversized(site: Consortium) -> None:
         )
         replayed.cancel()
         until(lambda: "gone lab=bremen" in coordinator.text(), "it leaves")
+        flood = LinkStub(own).Connect(iter([hello, *replays * 100]))
+        assert [message.WhichOneof("kind") for message in flood][:1] == ["welcome"]
+        assert coordinator.text().count("answers what nobody asks; cut off lab=bremen") == 1
+        assert coordinator.text().count("repeated reply is dropped lab=bremen") < 40
         huge = Content()
         huge.records.add(key="x").arrays.tensors.add(name="x", data=bytes(50_000_000))
         oversized = LinkStub(own).Connect(stream(FromLab(reply=Reply(content=huge))))

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def progress(server_round: int) -> Progress:
             num_examples={2: 24},
             target_counts={2: np.array([24.0, 0.0])},
             excluded={"dresden": "reply"},
-            num_accepted=3,
+            accepted=[2, 3, 4],
         ),
         standardiser=Standardiser(
             feature_mean=ones, feature_scale=ones, target_mean=ones, target_scale=ones
@@ -72,6 +73,31 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert found.roster.excluded == {"dresden": "reply"}
     np.testing.assert_array_equal(found.roster.target_counts[2], [24.0, 0.0])
     np.testing.assert_array_equal(found.evaluation["aachen"].count, [1.0, 1.0])
+
+
+def test_no_new_run_begins_by_itself_where_all_states_are_damaged(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "ab12")
+    checkpoints.save(progress(1))
+    (path,) = tmp_path.glob("*.checkpoint")
+    path.write_bytes(path.read_bytes()[:-1])
+    # a service that is started again after the first error meets the same one
+    for _ in range(2):
+        with pytest.raises(StateError, match=r"no state of the run in .* is whole"):
+            checkpoints.load()
+
+
+def test_a_history_of_any_length_is_kept(tmp_path: Path) -> None:
+    long = "x" * 300
+    record = RoundRecord(
+        server_round=1, train_loss=0.5, labs=("a",), failed={"b": long}, quarantined={}, out=("c",)
+    )
+    before = progress(1)
+    history = (record,) * 50_000
+    before = replace(before, state=replace(before.state, history=history))
+    checkpoints = Checkpoints(tmp_path, "ab12")
+    checkpoints.save(before)
+    after = checkpoints.load()
+    assert after is not None and after.state.history == history
 
 
 def test_two_states_are_kept(tmp_path: Path) -> None:

@@ -11,17 +11,18 @@ import tomli_w
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from client.findings import Findings
 from client.tls import diagnose
-from common.errors import EnrolmentError
+from common.errors import ConfigurationError, EnrolmentError, StateError
 from common.identity import Identity, identity_of
-from common.invite import Invite
+from common.invite import Invite, read_invite
 from common.link_pb2 import EnrolRequest
 from server.authority import Authority
 from server.enrolment import Enrolment, write_invite
 from server.register import Register
+from server.service import ServeOptions, serve
 from server.state_folder import Coordination, create_coordination
 
 WEEK = timedelta(days=7)
@@ -136,6 +137,80 @@ def test_a_server_certificate_that_ends_soon_is_made_anew(state: Coordination) -
     (state.folder / "server.crt").unlink()
     authority.renew_server_certificate("localhost")
     assert (state.folder / "server.crt").read_bytes() != before
+
+
+@pytest.mark.parametrize("name", ["server.crt", "server.key"])
+@pytest.mark.parametrize("content", [b"", b"rubbish", None])
+def test_a_server_certificate_that_is_no_good_is_made_anew(
+    state: Coordination, name: str, content: bytes | None
+) -> None:
+    path = state.folder / name
+    # or the half of another pair
+    other = (state.folder / f"operator{path.suffix}").read_bytes()
+    path.write_bytes(other if content is None else content)
+    Authority(state.folder).renew_server_certificate("localhost")
+    key = load_pem_private_key((state.folder / "server.key").read_bytes(), password=None)
+    certificate = x509.load_pem_x509_certificate((state.folder / "server.crt").read_bytes())
+    assert certificate.public_key() == key.public_key()
+    assert (state.folder / "server.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_used_invite_of_a_revoked_lab_lets_nobody_in(state: Coordination) -> None:
+    invite = write_invite(state, "aachen", WEEK)
+    key = ec.generate_private_key(ec.SECP256R1())
+    enrol(state, invite, key)
+    Register(state.folder).revoke("aachen")
+    with pytest.raises(EnrolmentError, match="aachen has been revoked; ask for a new invite"):
+        enrol(state, invite, key)
+
+
+def test_an_agreement_that_was_edited_is_not_sent_out(state: Coordination) -> None:
+    path = state.federation_path
+    path.write_text(path.read_text().replace("tile_px = 32", "tile_px = 64"))
+    with pytest.raises(StateError, match="has been edited"):
+        write_invite(state, "aachen", WEEK)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost",
+        "localhost:x",
+        "localhost:99999",
+        "localhost:0",
+        "localhost:٣",
+        "a..b:9443",
+        "münchen.de:9443",
+        "https://fed.example.org:9443",
+        "fed example:9443",
+        ":9443",
+        "",
+    ],
+)
+def test_what_is_no_address_is_said_everywhere_before_anything_is_made(
+    state: Coordination, tmp_path: Path, address: str
+) -> None:
+    folder = tmp_path / "other"
+    with pytest.raises(ConfigurationError, match="is no address; write HOST:PORT"):
+        create_coordination(state.federation_path, address, folder)
+    assert not folder.exists()
+    invite = write_invite(state, "aachen", WEEK)
+    path = tmp_path / "altered.invite"
+    path.write_text(invite.model_copy(update={"address": address}).model_dump_json())
+    with pytest.raises(EnrolmentError, match="is no address; write HOST:PORT"):
+        read_invite(path)
+    options = ServeOptions(wait=1.0, grace=1.0, bind=address)
+    if address:
+        with pytest.raises(ConfigurationError, match="is no address; write HOST:PORT"):
+            serve(state, options)
+
+
+def test_an_invite_cannot_write_to_a_terminal(state: Coordination, tmp_path: Path) -> None:
+    invite = write_invite(state, "aachen", WEEK)
+    path = tmp_path / "altered.invite"
+    path.write_text(invite.model_copy(update={"lab": "x\x1b[2J"}).model_dump_json())
+    with pytest.raises(EnrolmentError, match="is no lab's name"):
+        read_invite(path)
 
 
 @pytest.mark.parametrize(

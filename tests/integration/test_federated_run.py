@@ -18,7 +18,8 @@ from common.federation import STRATEGY_OPTIONS, Federation
 from common.head import federation_shapes, initial_head
 from common.seeds import seed_for
 from common.standardise import Standardiser
-from server.rounds import run_federation
+from server import rounds
+from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RunResult
 from simulation.grid import InProcessGrid, over_the_wire
 
@@ -172,6 +173,7 @@ def hostile(lab: str, change: Change, kind: str = "train") -> Callable[[ClientAp
         made.query("statistics")(answer)
         made.train()(answer)
         made.evaluate()(answer)
+        made.query("release")(answer)
         return made
 
     return wrap
@@ -466,3 +468,90 @@ def test_labs_that_vanish_end_the_run_in_bounded_time() -> None:
         run_federation(Late(app, configs), federation)
     with pytest.raises(QuorumError, match="no lab has come"):
         run_federation(Vanishing(app, configs), federation)
+
+
+class Counting:
+    """Time that passes while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def grid_of(labs: dict[str, Lab], app: Callable[[ClientApp], ClientApp]) -> InProcessGrid:
+    honest = client_app(lambda context: labs[str(context.node_config["lab"])])
+    return InProcessGrid(app(honest), {name: {"lab": name} for name in labs})
+
+
+def fails(*names: str) -> Callable[[ClientApp], ClientApp]:
+    """Return a wrapper of an app whose labs of these names cannot train."""
+
+    def change(reply: Message) -> None:
+        raise RuntimeError("no room")
+
+    def wrap(app: ClientApp) -> ClientApp:
+        for name in names:
+            app = hostile(name, change)(app)
+        return app
+
+    return wrap
+
+
+def test_below_the_quorum_the_labs_that_answer_are_asked_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Counting()
+    monkeypatch.setattr(rounds, "time", clock)
+    paused: list[float] = []
+    options = RunOptions(
+        watcher=Watcher(paused=lambda reason: paused.append(clock.now)), patience=300.0
+    )
+    federation = agreement(quorum=1.0)
+    with pytest.raises(QuorumError, match=r"round 1: 3 of 4 .* celle \(internal\)"):
+        run_federation(grid_of(make_labs(federation), fails("celle")), federation, options)
+    gaps = np.diff(paused)
+    assert gaps[:6].tolist() == [1, 2, 4, 8, 16, 32] and gaps.max() == 60
+    assert clock.now <= 300 + 60
+
+
+def test_a_run_whose_labs_have_all_been_put_out_ends() -> None:
+    federation = agreement()
+    labs = make_labs(federation)
+    grid = grid_of(labs, lambda app: app)
+    counted: list[int] = []
+    options = RunOptions(
+        watcher=Watcher(counted=lambda record: counted.append(record.server_round)),
+        revoked=lambda: grid.get_node_ids() if counted else [],
+    )
+    with pytest.raises(QuorumError, match=r"round 2: 0 of 0 labs .* aachen \(revoked\)"):
+        run_federation(grid, federation, options)
+
+
+def test_to_revoke_a_quarantined_lab_lowers_the_quorum() -> None:
+    """Four labs, two thirds needed: one lies, one is gone; the liar no longer counts."""
+    federation = agreement(quorum=0.75)
+    labs = make_labs(federation)
+    app = hostile("bremen", metric("num-examples", 0))
+
+    def with_a_failing_lab(honest: ClientApp) -> ClientApp:
+        return fails("celle")(app(honest))
+
+    with pytest.raises(QuorumError, match="round 1: 2 of 4 labs took part and the quorum is 3"):
+        run_federation(grid_of(labs, with_a_failing_lab), federation)
+    grid = grid_of(labs, with_a_failing_lab)
+    bremen, celle = grid.get_node_ids()[1:3]
+    paused: list[str] = []
+    options = RunOptions(
+        watcher=Watcher(paused=paused.append),
+        patience=30.0,
+        revoked=lambda: [bremen, celle] if paused else [],
+    )
+    result = run_federation(grid, federation, options)
+    assert result.labs == ("aachen", "dresden")
+    assert [record.labs for record in result.history] == [("aachen", "dresden")] * 3
+    assert all({"bremen", "celle"} <= set(record.out) for record in result.history[1:])

@@ -85,7 +85,13 @@ def test_keys_of_the_lab_file() -> None:
 
 
 def test_keys_of_the_policy() -> None:
-    assert keys(Policy) == {"min_specimens", "metrics", "round_counts", "rounds_per_day"}
+    assert keys(Policy) == {
+        "min_specimens",
+        "metrics",
+        "round_counts",
+        "rounds_per_day",
+        "evaluations_per_day",
+    }
 
 
 def options(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:

@@ -77,6 +77,24 @@ def evaluation(size: int = 25) -> EvaluateReply:
     return EvaluateReply(num_examples=size, errors=errors)
 
 
+STANDARDISER = Standardiser(
+    feature_mean=np.zeros(FEDERATION.num_features),
+    feature_scale=np.ones(FEDERATION.num_features),
+    target_mean=np.zeros(1),
+    target_scale=np.ones(1),
+)
+
+
+def model_request() -> ModelRequest:
+    return ModelRequest(terms=TERMS, head=HEAD, standardiser=STANDARDISER)
+
+
+def train_request() -> RecordDict:
+    record = model_request().to_record()
+    record.config_records["config"]["server-round"] = 1
+    return record
+
+
 def test_the_default_policy_is_what_stands_in_its_text(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(DEFAULT_POLICY)
@@ -103,15 +121,15 @@ def test_a_policy_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
 
 def test_tasks_of_another_agreement_type_or_architecture(tmp_path: Path) -> None:
     here = gate(tmp_path)
-    here.check_task(STATISTICS, TERMS.to_record())
+    here.check_task("1", STATISTICS, TERMS.to_record())
     # whoever asks under another agreement is told which one the lab holds, and nothing else
-    here.check_task(HANDSHAKE, OTHER.to_record())
+    here.check_task("1", HANDSHAKE, OTHER.to_record())
     with pytest.raises(RequestError, match="under the agreement 000000000000"):
-        here.check_task(STATISTICS, OTHER.to_record())
+        here.check_task("1", STATISTICS, OTHER.to_record())
     with pytest.raises(RequestError, match=r"from crossply 9\.9, and this lab runs"):
-        here.check_task(STATISTICS, replace(TERMS, version="9.9").to_record())
+        here.check_task("1", STATISTICS, replace(TERMS, version="9.9").to_record())
     with pytest.raises(RequestError, match=r"no message of ours is called 'query\.rows'"):
-        here.check_task("query.rows", TERMS.to_record())
+        here.check_task("1", "query.rows", TERMS.to_record())
     ones = np.ones(FEDERATION.num_features)
     request = ModelRequest(
         terms=TERMS,
@@ -121,7 +139,7 @@ def test_tasks_of_another_agreement_type_or_architecture(tmp_path: Path) -> None
         ),
     )
     with pytest.raises(RequestError, match=r"0\.weight: expected float32 of shape \(4, "):
-        here.check_task(EVALUATE, request.to_record())
+        here.check_task("1", EVALUATE, request.to_record())
 
 
 def test_nothing_rides_along_with_a_reply(tmp_path: Path) -> None:
@@ -174,27 +192,37 @@ def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
         ),
     )
     with pytest.raises(PolicyError, match="error-sums may not leave"):
-        quiet.check_task(EVALUATE, request.to_record())
+        quiet.check_task("1", EVALUATE, request.to_record())
 
 
-def test_rounds_per_day_are_counted_from_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("message_type", "policy"),
+    [(TRAIN, {"rounds_per_day": 2}), (EVALUATE, {"evaluations_per_day": 2})],
+)
+def test_tasks_per_day_are_counted_from_the_log(
+    tmp_path: Path, message_type: str, policy: dict[str, Any]
+) -> None:
     log = SentLog(tmp_path / "sent.jsonl")
     now = datetime.now(UTC)
     times = [now]
     here = Gate(
         federation=FEDERATION,
         lab="celle",
-        policy=Policy(rounds_per_day=2),
+        policy=Policy(**policy),
         log=log,
         clock=lambda: times[0],
     )
-    for number in range(2):
-        here._check_rounds()
-        log.append(TRAIN, Reply(message_id=str(number)))
-    with pytest.raises(PolicyError, match="2 rounds were answered in the last 24 hours"):
-        here._check_rounds()
+    request = train_request() if message_type == TRAIN else model_request().to_record()
+    here.check_task("0", message_type, request)
+    log.append(message_type, Reply(message_id="0"))
+    # that something failed tells of the data too
+    log.append(message_type, Reply(message_id="1", error="diverged"))
+    with pytest.raises(PolicyError, match=f"2 other tasks of the type {message_type} came in the"):
+        here.check_task("2", message_type, request)
+    # one that is asked again is no other task
+    here.check_task("1", message_type, request)
     times[0] = now + timedelta(hours=25)
-    here._check_rounds()
+    here.check_task("2", message_type, request)
 
 
 def test_rounded_counts_pass_the_coordinators_checks_and_keep_means_and_spreads() -> None:

@@ -45,6 +45,14 @@ def test_a_line_that_was_touched_is_named(
         SentLog(path)
 
 
+def test_a_byte_that_is_no_text_is_found_by_its_line(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"train")] |= 0x80
+    path.write_bytes(content)
+    with pytest.raises(StateError, match=r"line \d: the entry has been altered"):
+        verified(path)
+
+
 def test_a_line_that_a_crash_cut_is_put_aside_and_the_chain_goes_on(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,56 @@
+"""What a lab does with tasks that are no task of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.answering import Answerer
+from client.gate import Gate
+from client.policy import Policy
+from client.sent_log import SentLog
+from common.federation import Federation
+from common.link_pb2 import Task
+
+FEDERATION = Federation.model_validate(
+    {
+        "name": "test",
+        "targets": {"strength": {"unit": "MPa", "range": [0, 200]}},
+        "imaging": {"scale": "fit"},
+        "backbone": {"name": "resnet18"},
+    }
+)
+
+
+def answerer(path: Path) -> Answerer:
+    sent = SentLog(path)
+    return Answerer(
+        app=ClientApp(),
+        context=Context(1, 2, {}, RecordDict(), {}),
+        gate=Gate(federation=FEDERATION, lab="celle", policy=Policy(), log=sent),
+        sent=sent,
+    )
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task(message_id="0" * 3_000_000, message_type="train"),
+        Task(message_id="0" * 64, message_type="query." + "x" * 3_000_000),
+    ],
+)
+def test_a_coordinator_cannot_fill_a_labs_disk_with_names(tmp_path: Path, task: Task) -> None:
+    path = tmp_path / "sent.jsonl"
+    reply = answerer(path).answer(task)
+    assert (reply.error, len(reply.message_id)) == ("request", 64)
+    assert not path.exists()
+
+
+def test_a_type_that_is_none_is_refused_and_written_down(tmp_path: Path) -> None:
+    path = tmp_path / "sent.jsonl"
+    reply = answerer(path).answer(Task(message_id="0" * 64, message_type="query.rows"))
+    assert reply.error == "request"
+    assert "query.rows" in path.read_text()
