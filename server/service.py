@@ -116,6 +116,7 @@ def _run(
         invited = wait_for_all(status, options.wait)
     else:
         status.roster, status.server_round = progress.roster, progress.state.server_round
+        status.without_model = progress.unreleased
         wait_for_those_of(progress, status, min(options.grace, options.wait))
     register = status.register
     # those that have been put out too: they have a node still, and a code as answer
@@ -147,6 +148,7 @@ class _Keeper:
     def save(self, progress: Progress) -> None:
         self.checkpoints.save(progress)
         self.status.roster = progress.roster
+        self.status.without_model = progress.unreleased
         if progress.phase == "finished":
             folder = self.status.state.run_folder
             write_result(folder, self.status.federation, progress.result())

@@ -34,6 +34,7 @@ class Status:
     waits_for: str = ""
     roster: Roster = field(default_factory=Roster)
     missing: dict[str, str] = field(default_factory=dict)
+    without_model: tuple[str, ...] = ()
     _times: list[float] = field(default_factory=list)
 
     def watcher(self) -> Watcher:
@@ -82,10 +83,15 @@ class Status:
                     "lab": lab.name,
                     "standing": "out" if lab.name in excluded and not lab.revoked else standing,
                     "last_seen": seen.isoformat(timespec="seconds") if seen else None,
-                    "why": excluded.get(lab.name) or self.missing.get(lab.name, ""),
+                    "why": excluded.get(lab.name) or self._what_is_missing(lab.name),
                 }
             )
         return found
+
+    def _what_is_missing(self, lab: str) -> str:
+        if self.phase in ("release", "finished") and lab in self.without_model:
+            return "has not got the model yet: start the coordinator again when the lab is there"
+        return self.missing.get(lab, "") if self.phase == "train" else ""
 
     def _invited(self) -> list[dict[str, Any]]:
         enrolled = {lab.name for lab in self.register.labs() if lab.revoked is None}

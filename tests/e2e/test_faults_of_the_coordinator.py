@@ -116,12 +116,15 @@ def test_a_lab_that_was_away_at_the_end_gets_the_model_later(site: Consortium) -
     assert labs[0].exit_code() == 0
     assert "bremen: without the model" in coordinator.text()
     assert site.result()["have_the_model"] == ["aachen"]
+    why = {row["lab"]: row["why"] for row in site.status()["labs"]}
+    assert why["aachen"] == "" and "has not got the model yet" in why["bremen"]
     again = site.coordinator("--grace", "20 s")
     late = site.lab("bremen")
     assert again.exit_code() == 0, again.text()
     assert late.exit_code() == 0
     assert "nothing is trained" in again.text() and "the model waits for bremen" in again.text()
     assert site.result()["have_the_model"] == ["aachen", "bremen"]
+    assert {row["why"] for row in site.status()["labs"]} == {""}
 
 
 def test_a_lab_revoked_while_the_coordinator_is_away_costs_no_run(site: Consortium) -> None:
