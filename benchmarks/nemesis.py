@@ -129,7 +129,7 @@ class Nemesis:
             self.done[fault.__name__.replace("_", " ")] += 1
             fault()
             self._sample_memory()
-            self._rest(self.chance.uniform(0.3, 4.0))
+            self._rest(self.chance.uniform(0.2, 2.5))
             self._revive()
 
     def end(self) -> None:

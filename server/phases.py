@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from common.errors import NO_REPLY, NOT_CONNECTED, QuorumError, ReplyError
 from common.federation import Federation
@@ -19,7 +17,6 @@ from common.messages import (
     EVALUATE,
     HANDSHAKE,
     RELEASE,
-    STANDARDISER,
     STATISTICS,
     EvaluateReply,
     HandshakeReply,
@@ -28,31 +25,21 @@ from common.messages import (
     StatisticsReply,
     Terms,
     TrainReply,
-    head_arrays,
-    head_record,
     message_to,
-    standardiser_record,
 )
 from common.metrics import ErrorSums
-from common.seeds import seed_for, seed_global_streams
 from common.standardise import Standardiser
 from common.units import seconds
 from server.aggregation import (
     check_errors,
     check_statistics,
     check_update,
-    fill_missing_rows,
     mean_loss,
 )
 from server.roster import Roster
 from server.state import RoundRecord, RoundState
-from server.strategy import (
-    Screened,
-    check_replies,
-    make_strategy,
-    optimizer_state,
-    restore_optimizer,
-)
+from server.strategy import Screened, check_replies, optimizer_state
+from server.training_round import averaged, strategy_after, train_requests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +128,8 @@ class Coordinator:
             check_update(update, state.head, self.roster.num_examples[node])
             updates[node] = update
 
-        strategy = self._strategy(state)
-        requests = self._train_requests(state, strategy, standardiser)
+        strategy = strategy_after(state, self.federation.training)
+        requests = train_requests(strategy, state, standardiser, self._terms, self.roster.names)
         screened = self._ask(requests, check)
         self._require_quorum(len(updates), f"round {server_round}", screened)
         nodes = self.roster.by_name(updates)
@@ -154,7 +141,13 @@ class Coordinator:
             quarantined=self.roster.named(screened.broken),
             out=tuple(sorted(self.roster.excluded)),
         )
-        head = self._aggregate(server_round, strategy, updates, screened)
+        head = averaged(
+            strategy,
+            server_round,
+            replies=[screened.accepted[node] for node in nodes],
+            updates=[updates[node] for node in nodes],
+            counts=np.stack([self.roster.target_counts[node] for node in nodes]),
+        )
         self.roster.exclude(screened.broken)
         return RoundState(
             server_round=server_round,
@@ -210,46 +203,6 @@ class Coordinator:
         request = ModelRequest(terms=self._terms, head=head, standardiser=standardiser)
         return request.to_record()
 
-    def _strategy(self, state: RoundState) -> Strategy:
-        """Return the strategy as the rounds before left it, in this process or in another."""
-        training = self.federation.training
-        seed_global_streams(seed_for(training.seed, "round", state.server_round + 1))
-        strategy = make_strategy(training)
-        restore_optimizer(strategy, state.optimizer)
-        return strategy
-
-    def _train_requests(
-        self, state: RoundState, strategy: Strategy, standardiser: Standardiser
-    ) -> list[Message]:
-        config = self._terms.to_config()
-        present = cast(Grid, _Present(list(self.roster.names)))
-        arrays = head_record(state.head)
-        messages = list(strategy.configure_train(state.server_round + 1, arrays, config, present))
-        statistics = standardiser_record(standardiser)
-        for message in messages:
-            message.content[STANDARDISER] = statistics
-        return messages
-
-    def _aggregate(
-        self,
-        server_round: int,
-        strategy: Strategy,
-        updates: dict[int, TrainReply],
-        screened: Screened,
-    ) -> HeadArrays:
-        nodes = self.roster.by_name(updates)
-        counts = np.stack([self.roster.target_counts[node] for node in nodes])
-        filled = fill_missing_rows([updates[node] for node in nodes], counts)
-        for node, update in zip(nodes, filled, strict=True):
-            # what a strategy sees is written anew: our keys, our order, nothing a lab added
-            # and no losses, which Flower would want of all labs or of none
-            screened.accepted[node].content = replace(update, train_loss=None).to_record()
-        accepted = [screened.accepted[node] for node in nodes]
-        arrays, _ = strategy.aggregate_train(server_round, accepted)
-        if arrays is None:
-            raise QuorumError(f"round {server_round}: the strategy made nothing of the replies")
-        return head_arrays(arrays)
-
     def _ask(self, requests: list[Message], check: Callable[[int, Message], None]) -> Screened:
         deadline = seconds(self.federation.training.round_deadline)
         replies = list(self.grid.send_and_receive(requests, timeout=deadline))
@@ -289,17 +242,3 @@ class Coordinator:
         if screened is not None:
             missing |= self.roster.named(screened.failed | screened.broken)
         self.roster.require_quorum(present, self.federation.training.quorum, phase, missing)
-
-
-@dataclass(frozen=True)
-class _Present:
-    """All that a strategy asks of a grid when it configures a round: the nodes that are in.
-
-    Flower's sampling waits without a bound for nodes that have left the real grid.
-    """
-
-    nodes: list[int]
-
-    def get_node_ids(self) -> list[int]:
-        """Return the nodes."""
-        return self.nodes
