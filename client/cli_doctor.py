@@ -28,7 +28,8 @@ def doctor(
     if as_json:
         typer.echo(findings_as_json(findings))
     else:
-        ready = f"{membership.lab} is ready: crossply lab start"
+        where = "" if state == DEFAULT_STATE else f" --state {state}"
+        ready = f"{membership.lab} is ready: crossply lab start{where}"
         print_findings(findings.items, f"{stops} to mend first." if stops else ready)
     if stops:
         raise typer.Exit(1)

@@ -54,13 +54,15 @@ def join(
         )
     if fingerprint is not None:
         _check_fingerprint(fingerprint, found.fingerprint)
+    joining.check_folders(data, state)
     _show(federation, found.lab, found.address, found.fingerprint)
     if not yes and not typer.confirm("Join under this agreement?"):
         typer.echo("Nothing was sent.")
         raise typer.Exit(1)
     joining.join(found, data, state)
     typer.echo(f"{found.lab} has joined {federation.name}; its key and policy are in {state}.")
-    typer.echo("Next: crossply lab doctor; then crossply lab start")
+    where = "" if state == DEFAULT_STATE else f" --state {state}"
+    typer.echo(f"Next: crossply lab doctor{where}; then crossply lab start{where}")
 
 
 def _check_fingerprint(given: str, of_invite: str) -> None:

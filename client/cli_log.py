@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SHOWN = 20
+
+
 def log(
     state: State = DEFAULT_STATE,
     verify: Annotated[
@@ -21,7 +24,10 @@ def log(
         str | None,
         typer.Option(metavar="HASH", help="A hash noted earlier that must stand in the log."),
     ] = None,
-    last: Annotated[int, typer.Option(min=1, help="How many messages to show.")] = 20,
+    last: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many messages to show; 20 in a table, all as JSON."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show what has left this lab, and whether the log of it was touched."""
@@ -38,14 +44,16 @@ def log(
         newest = entries[-1]["hash"] if entries else BEGINNING
         typer.echo(f"{path}: {len(entries)} messages, unbroken; last hash {newest}")
     elif as_json:
-        typer.echo(json.dumps(entries[-last:], indent=2))
+        typer.echo(json.dumps(entries[-last:] if last else entries, indent=2))
     else:
-        _print(entries[-last:])
+        _print(entries[-(last or SHOWN) :], len(entries))
 
 
 def _check_expected(expect: str, entries: list[dict[str, Any]], path: Path) -> None:
-    from common.errors import StateError
+    from common.errors import ConfigurationError, StateError
 
+    if len(expect) != 64:
+        raise ConfigurationError(f"--expect needs the whole hash, 64 digits, not {len(expect)}")
     if not any(entry["hash"] == expect for entry in entries):
         raise StateError(
             f"{path} does not hold the hash {expect[:12]}: messages are missing at its end, or "
@@ -53,7 +61,7 @@ def _check_expected(expect: str, entries: list[dict[str, Any]], path: Path) -> N
         )
 
 
-def _print(entries: list[dict[str, Any]]) -> None:
+def _print(entries: list[dict[str, Any]], num_all: int) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -80,3 +88,5 @@ def _print(entries: list[dict[str, Any]]) -> None:
             escape(printable(what if answer == "content" else f"a code: {answer}")),
         )
     console.print(table)
+    if len(entries) < num_all:
+        console.print(f"\nThe last {len(entries)} of {num_all}; --last N shows more.")

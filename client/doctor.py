@@ -84,8 +84,15 @@ def _examine_agreement(membership: Membership, findings: Findings) -> Federation
     try:
         federation = membership.federation()
         findings.passed("agreement", f"{federation.name}, {membership.fingerprint[:12]}")
-        load_policy(membership.policy_path, federation)
-        findings.passed("policy.toml", "can be read")
+        policy = load_policy(membership.policy_path, federation)
+        if policy.rounds_per_day < (rounds := federation.training.rounds):
+            findings.fix(
+                "policy.toml",
+                f"the run has {rounds} rounds, and {policy.rounds_per_day} are answered a day",
+                "raise rounds_per_day, or the run waits for this lab until the next day",
+            )
+        else:
+            findings.passed("policy.toml", "can be read")
         entries = verified(membership.log_path)
         findings.passed("sent.jsonl", f"{len(entries)} messages, unbroken")
     except CrossplyError as error:

@@ -54,6 +54,26 @@ def agreement_of(invite: Invite) -> Federation:
     return federation
 
 
+def check_folders(data: Path, folder: Path) -> None:
+    """Refuse folders that no lab can join with; nobody needs to be asked before that is mended.
+
+    Raises
+    ------
+    ConfigurationError
+        If the lab's folder holds no ``lab.toml``.
+    StateError
+        If the state folder is a member's already.
+    """
+    if not (data / "lab.toml").is_file():
+        raise ConfigurationError(
+            f"{data} holds no lab.toml; name the lab's folder with --data, see `crossply lab check`"
+        )
+    if (folder / "membership.json").exists():
+        raise StateError(
+            f"{folder} has joined already; use it, or name another folder with --state"
+        )
+
+
 def join(invite: Invite, data: Path, folder: Path) -> Membership:
     """Enrol with an invite and fill the lab's state folder.
 
@@ -78,14 +98,7 @@ def join(invite: Invite, data: Path, folder: Path) -> Membership:
     LinkError
         If the coordinator is not reached or not trusted.
     """
-    if not (data / "lab.toml").is_file():
-        raise ConfigurationError(
-            f"{data} holds no lab.toml; name the lab's folder with --data, see `crossply lab check`"
-        )
-    if (folder / "membership.json").exists():
-        raise StateError(
-            f"{folder} has joined already; use it, or name another folder with --state"
-        )
+    check_folders(data, folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     key = _own_key(folder / "lab.key")

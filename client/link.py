@@ -85,15 +85,15 @@ class Link:
             If the coordinator is not reached for longer than the patience lasts, if it is not
             the one that the lab joined, or if it does not let the lab in.
         """
-        pause, since = FIRST_PAUSE_S, time.monotonic()
+        pause, since, said = FIRST_PAUSE_S, time.monotonic(), ""
         while True:
             connected, event = self._connect_once()
             if connected:
-                pause, since = FIRST_PAUSE_S, time.monotonic()
+                pause, since, said = FIRST_PAUSE_S, time.monotonic(), ""
             if isinstance(event, ToLab) and self._is_over(event.farewell):
                 return
             if isinstance(event, grpc.RpcError):
-                self._raise_if_hopeless(event)
+                said = self._explained(event, said)
             has_model = self.has_model()
             patience = min(self.patience, FAREWELL_PATIENCE_S) if has_model else self.patience
             left = since + patience - time.monotonic()
@@ -148,14 +148,19 @@ class Link:
         log.info("the coordinator stops; it may come back")
         return False
 
-    def _raise_if_hopeless(self, error: grpc.RpcError) -> None:
+    def _explained(self, error: grpc.RpcError, said: str) -> str:
+        """Say why there is no connection, once, or end where waiting mends nothing."""
         code, details = error.code(), printable(str(error.details()))
         if code in REFUSED:
             raise LinkError(f"the coordinator refuses: {details}")
-        log.info("no connection: %s", details)
         diagnosis = self._diagnose()
         if diagnosis is not None and diagnosis.lasting:
             raise LinkError(diagnosis.sentence)
+        why = f"the connection broke ({details})" if diagnosis is None else diagnosis.sentence
+        if why != said:
+            limit = "for ever" if self.patience == float("inf") else f"for {self.patience:.0f} s"
+            log.info("no connection, trying %s: %s", limit, why)
+        return why
 
     def _why_not(self) -> str:
         diagnosis = self._diagnose()

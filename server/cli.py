@@ -37,7 +37,11 @@ def init(
     made = create_coordination(federation, address, state)
     typer.echo(f"{state} is ready for {made.federation().name} at {made.address}.")
     typer.echo(f"Fingerprint of the agreement: {made.fingerprint}")
-    typer.echo("Next: crossply server invite LAB-NAME, for each lab; then crossply server start")
+    where = "" if state == DEFAULT_STATE else f" --state {state}"
+    typer.echo(
+        f"Next: crossply server invite LAB-NAME{where}, for each lab; then crossply server "
+        f"start{where}"
+    )
 
 
 @app.command()
@@ -63,8 +67,10 @@ def invite(
     length = seconds(valid)
     if not 0 < length <= LONGEST_INVITE_S:
         raise ConfigurationError(f"--valid must be more than nothing and at most a year: {valid!r}")
-    made = write_invite(coordination, name, timedelta(seconds=length))
     path = out or Path(f"{name}.invite")
+    if path.exists():
+        raise ConfigurationError(f"{path} exists already; remove it, or name another with --out")
+    made = write_invite(coordination, name, timedelta(seconds=length))
     write_atomically(path, made.model_dump_json(indent=2))
     typer.echo(f"{path} is good once, until {made.expires:%Y-%m-%d %H:%M} UTC.")
     typer.echo(

@@ -158,7 +158,12 @@ class Register:
             labs = [lab.name == name and lab.revoked is None for lab in contents.labs]
             invites = [other.name == name and other.is_open(now) for other in contents.invites]
             if not any(labs + invites):
-                raise EnrolmentError(f"{name} is neither enrolled nor invited")
+                before = {lab.name: lab.revoked for lab in contents.labs}.get(name)
+                raise EnrolmentError(
+                    f"{name} was revoked on {before:%Y-%m-%d %H:%M} UTC already"
+                    if before
+                    else f"{name} is neither enrolled nor invited"
+                )
             changed = Contents(
                 labs=tuple(
                     lab.model_copy(update={"revoked": now}) if out else lab

@@ -200,12 +200,24 @@ def _patiently(phase: Callable[[], T], coordinator: Coordinator, options: RunOpt
 
 
 def _wait_for_labs(coordinator: Coordinator, timeout: float, pause: float) -> None:
-    """Wait until a quorum of the run's labs is connected, and at least for a pause."""
-    until = time.monotonic() + timeout
+    """Wait until a quorum of the run's labs is connected, and for a pause unless one comes anew.
+
+    The pause is for labs that are connected and fail: the others answer in vain meanwhile.
+    """
+    now = time.monotonic()
+    pause_ends, until = now + min(pause, timeout), now + timeout
     needed = coordinator.roster.needed(coordinator.federation.training.quorum)
-    # also where all are connected: some failed a moment ago, and the others answer in vain
-    time.sleep(min(pause, timeout))
+    before = _present(coordinator)
     while time.monotonic() < until:
-        if len(set(coordinator.grid.get_node_ids()) & set(coordinator.roster.names)) >= needed:
-            return
         time.sleep(0.1)
+        present = _present(coordinator)
+        if present - before:
+            # a moment longer, for others that come back with it
+            pause_ends = min(pause_ends, time.monotonic() + FIRST_PAUSE_S)
+        if len(present) >= needed and time.monotonic() >= pause_ends:
+            return
+        before = present
+
+
+def _present(coordinator: Coordinator) -> set[int]:
+    return set(coordinator.grid.get_node_ids()) & set(coordinator.roster.names)

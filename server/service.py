@@ -156,6 +156,7 @@ class _Keeper:
 
 def _told(watcher: Watcher) -> Watcher:
     """Return a watcher that writes down what it is told, too."""
+    num_before = 0
 
     def entered(phase: str) -> None:
         log.info("phase: %s", phase)
@@ -163,10 +164,12 @@ def _told(watcher: Watcher) -> Watcher:
 
     def counted(record: RoundRecord) -> None:
         missing = record.failed | record.quarantined
-        log.info(
-            "round counted",
-            extra={"round": record.server_round, "labs": len(record.labs), "missing": missing},
-        )
+        told = {"round": record.server_round, "labs": len(record.labs)}
+        log.info("round counted", extra=told | ({"missing": missing} if missing else {}))
+        nonlocal num_before
+        if len(record.labs) == 1 != num_before:
+            log.warning("%s takes part alone: nothing is shared", record.labs[0])
+        num_before = len(record.labs)
         watcher.counted(record)
 
     def paused(reason: str) -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from common.errors import REVOKED
 from common.federation import Federation
 from common.files import write_atomically
 from common.link_pb2 import LookReply
 from server.exchange import Exchange
-from server.register import Register
+from server.register import EnrolledLab, Register
 from server.roster import Roster
 from server.rounds import Watcher
 from server.state import RoundRecord
@@ -72,7 +73,6 @@ class Status:
         write_atomically(self.state.status_path, json.dumps(self.as_json(), indent=2) + "\n")
 
     def _labs(self) -> list[dict[str, Any]]:
-        excluded = dict(self.roster.excluded)
         found = []
         for lab in self.register.labs():
             away = self.exchange.away_for(lab.name)
@@ -81,12 +81,25 @@ class Status:
             found.append(
                 {
                     "lab": lab.name,
-                    "standing": "out" if lab.name in excluded and not lab.revoked else standing,
+                    "standing": self._standing(lab, standing),
                     "last_seen": seen.isoformat(timespec="seconds") if seen else None,
-                    "why": excluded.get(lab.name) or self._what_is_missing(lab.name),
+                    "why": self._why(lab),
                 }
             )
         return found
+
+    def _standing(self, lab: EnrolledLab, connection: str) -> str:
+        if lab.revoked is None and lab.name in self.roster.excluded:
+            return "out"
+        has_model = lab.name in self.roster.names.values() and lab.name not in self.without_model
+        done = self.phase == "finished" and has_model and lab.revoked is None
+        return "has the model" if done else connection
+
+    def _why(self, lab: EnrolledLab) -> str:
+        why = self.roster.excluded.get(lab.name)
+        if why == REVOKED and lab.revoked is None:
+            return "was revoked during this run, and takes part from the next one on"
+        return why or self._what_is_missing(lab.name)
 
     def _what_is_missing(self, lab: str) -> str:
         if self.phase in ("release", "finished") and lab in self.without_model:
@@ -109,7 +122,7 @@ class Status:
     def _seconds_left(self) -> float | None:
         """Return the time that is left, from the median of the rounds so far."""
         lengths = sorted(b - a for a, b in zip(self._times, self._times[1:], strict=False))
-        if self.phase != "train" or not lengths:
+        if self.phase != "train" or not lengths or self.waits_for:
             return None
         left = self.federation.training.rounds - self.server_round
         return round(left * lengths[len(lengths) // 2], 1)

@@ -13,7 +13,13 @@ from rich.table import Table
 from common.errors import StateError
 from server.state_folder import Coordination
 
-STYLES = {"online": "green", "away": "yellow", "out": "bold red", "revoked": "bold red"}
+STYLES = {
+    "online": "green",
+    "has the model": "green",
+    "away": "yellow",
+    "out": "bold red",
+    "revoked": "bold red",
+}
 
 
 def read_status(state: Coordination) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def print_status(found: dict[str, Any]) -> None:
     console.print()
     console.print(escape(_sentence(found)), soft_wrap=True)
     if found["waits_for"] and found["running"]:
-        console.print(escape(f"Waits for labs: {found['waits_for']}"), soft_wrap=True)
+        console.print(escape(f"It waits for {found['waits_for']}"), soft_wrap=True)
 
 
 def _sentence(found: dict[str, Any]) -> str:

@@ -62,6 +62,12 @@ def wait_for_those_of(progress: Progress, status: Status, seconds: float) -> Non
         log.info("the run goes on after round %d", progress.state.server_round)
         away = set(progress.state.history[-1].failed) if progress.state.history else set()
         labs = set(progress.roster.names.values()) - away
-    status.waits_for = ", ".join(sorted(labs))
-    status.exchange.wait_for(labs, seconds)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        out = {lab.name for lab in status.register.labs() if lab.revoked is not None}
+        missing = labs - out - status.exchange.connected()
+        status.waits_for = ", ".join(sorted(missing))
+        if not missing:
+            break
+        time.sleep(0.1)
     status.waits_for = ""
