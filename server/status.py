@@ -91,7 +91,8 @@ class Status:
     def _standing(self, lab: EnrolledLab, connection: str) -> str:
         if lab.revoked is None and lab.name in self.roster.excluded:
             return "out"
-        has_model = lab.name in self.roster.names.values() and lab.name not in self.without_model
+        in_run = lab.name in list(self.roster.names.values())
+        has_model = in_run and lab.name not in self.without_model
         done = self.phase == "finished" and has_model and lab.revoked is None
         return "has the model" if done else connection
 
