@@ -115,8 +115,7 @@ def _run(
     if progress is None:
         invited = wait_for_all(status, options.wait)
     else:
-        status.roster, status.server_round = progress.roster, progress.state.server_round
-        status.without_model = progress.unreleased
+        status.resume(progress)
         wait_for_those_of(progress, status, min(options.grace, options.wait))
     register = status.register
     # those that have been put out too: they have a node still, and a code as answer

@@ -17,7 +17,7 @@ from server.exchange import Exchange
 from server.register import EnrolledLab, Register
 from server.roster import Roster
 from server.rounds import Watcher
-from server.state import RoundRecord
+from server.state import Progress, RoundRecord
 from server.state_folder import Coordination
 
 
@@ -36,11 +36,19 @@ class Status:
     roster: Roster = field(default_factory=Roster)
     missing: dict[str, str] = field(default_factory=dict)
     without_model: tuple[str, ...] = ()
+    last_rounds: dict[str, int] = field(default_factory=dict)
     _times: list[float] = field(default_factory=list)
 
     def watcher(self) -> Watcher:
         """Return what keeps this status up to date during a run."""
         return Watcher(entered=self._entered, counted=self._counted, paused=self._paused)
+
+    def resume(self, progress: Progress) -> None:
+        """Take over what a run had come to before this process."""
+        self.roster, self.server_round = progress.roster, progress.state.server_round
+        self.without_model = progress.unreleased
+        for record in progress.state.history:
+            self._note_rounds(record)
 
     def look(self, version: str) -> LookReply:
         """Return what a lab's doctor is told."""
@@ -82,6 +90,7 @@ class Status:
                 {
                     "lab": lab.name,
                     "standing": self._standing(lab, standing),
+                    "round": self.last_rounds.get(lab.name),
                     "last_seen": seen.isoformat(timespec="seconds") if seen else None,
                     "why": self._why(lab),
                 }
@@ -113,6 +122,7 @@ class Status:
             {
                 "lab": invite.name,
                 "standing": "invited",
+                "round": None,
                 "last_seen": None,
                 "why": f"has not joined; the invite ends {invite.expires:%Y-%m-%d %H:%M} UTC",
             }
@@ -135,7 +145,11 @@ class Status:
     def _counted(self, record: RoundRecord) -> None:
         self.server_round, self.waits_for = record.server_round, ""
         self.missing = record.failed | record.quarantined
+        self._note_rounds(record)
         self._times.append(self.clock())
+
+    def _note_rounds(self, record: RoundRecord) -> None:
+        self.last_rounds |= dict.fromkeys(record.labs, record.server_round)
 
     def _paused(self, reason: str) -> None:
         self.waits_for = reason

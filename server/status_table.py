@@ -45,15 +45,17 @@ def print_status(found: dict[str, Any]) -> None:
     """Print a status as a table of labs and a line about the run."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("lab", "standing", "last seen", "why"):
-        table.add_column(column)
+    for column in ("lab", "standing", "round", "last seen", "why"):
+        table.add_column(column, justify="right" if column == "round" else "left")
     for lab in found["labs"]:
         standing = lab["standing"]
         if standing == "online" and not found["running"]:
             standing = "away"
         style = STYLES.get(standing, "dim")
         seen = (lab["last_seen"] or "never").replace("T", " ").replace("+00:00", " UTC")
-        table.add_row(escape(lab["lab"]), f"[{style}]{standing}[/]", seen, escape(lab["why"]))
+        last = "" if lab["round"] is None else str(lab["round"])
+        shown = (escape(lab["lab"]), f"[{style}]{standing}[/]", last, seen, escape(lab["why"]))
+        table.add_row(*shown)
     console.print(table)
     console.print()
     console.print(escape(_sentence(found)), soft_wrap=True)

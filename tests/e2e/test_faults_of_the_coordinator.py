@@ -264,6 +264,7 @@ def test_fault_25_a_coordinator_told_to_stop_ends_in_order_and_goes_on_later(
     assert coordinator.exit_code(timeout=10) == 0
     status = site.status()
     assert not status["running"] and status["round"] >= 3
+    assert [row["round"] for row in status["labs"]] == [status["round"]]
     coordinator = site.coordinator("--log-json")
     assert coordinator.exit_code() == 0, coordinator.text()
     assert lab.exit_code() == 0
