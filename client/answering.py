@@ -7,6 +7,7 @@ as before, not computed anew.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -90,7 +91,7 @@ class Answerer:
 
     def _compute(self, task: Task) -> RecordDict:
         content = from_content(task.content, RequestError)
-        self.gate.check_task(task.message_id, task.message_type, content)
+        self.gate.check_task(_asked(task), task.message_type, content)
         with one_thread():
             reply = self.app(_message(task, content, self.context), self.context)
         if reply.has_error():
@@ -100,7 +101,7 @@ class Answerer:
     def _logged(self, task: Task, reply: Reply) -> Reply:
         """Write down what is about to leave; what cannot be written down does not leave."""
         try:
-            self.sent.append(task.message_type, reply)
+            self.sent.append(task.message_type, reply, _asked(task))
         except CrossplyError as error:
             log.error("a reply is kept back: %s", error)
             return Reply(message_id=task.message_id, error=error.code)
@@ -113,6 +114,10 @@ class _RefusedError(CrossplyError):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code  # type: ignore[misc]  # of this one instance
+
+
+def _asked(task: Task) -> str:
+    return hashlib.sha256(task.content.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _message(task: Task, content: RecordDict, context: Context) -> Message:

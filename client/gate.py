@@ -77,10 +77,11 @@ class Gate:
         self._clock = clock
         self._needed = policy.min_specimens or federation.privacy.min_specimens
 
-    def check_task(self, message_id: str, message_type: str, content: RecordDict) -> None:
+    def check_task(self, asked_id: str, message_type: str, content: RecordDict) -> None:
         """Refuse a task that is not the agreement's, or that the policy does not allow.
 
-        A task that is asked again is no other task.
+        A task that is asked again is no other task: `asked_id` is a hash of what it holds, taken by
+        the lab, since the coordinator may give one id to two.
 
         Raises
         ------
@@ -99,13 +100,13 @@ class Gate:
             Terms.of(self._federation).require(asked)
         if message_type == TRAIN:
             TrainRequest.from_record(content, shapes=shapes)
-            self._check_number(message_id, TRAIN, self._policy.rounds_per_day)
+            self._check_number(asked_id, TRAIN, self._policy.rounds_per_day)
         elif message_type in (EVALUATE, RELEASE):
             ModelRequest.from_record(content, shapes=shapes)
         if message_type == EVALUATE and ERROR_SUMS not in self._policy.metrics:
             raise PolicyError(f"{ERROR_SUMS} may not leave, by this lab's policy")
         if message_type == EVALUATE:
-            self._check_number(message_id, EVALUATE, self._policy.evaluations_per_day)
+            self._check_number(asked_id, EVALUATE, self._policy.evaluations_per_day)
 
     def check_reply(self, message_type: str, content: RecordDict) -> RecordDict:
         """Return what may leave of a reply, written anew.
@@ -143,9 +144,9 @@ class Gate:
             return ReleaseReply.from_record(content)
         return EvaluateReply.from_record(content, num_targets=num_targets)
 
-    def _check_number(self, message_id: str, message_type: str, most: int) -> None:
+    def _check_number(self, asked_id: str, message_type: str, most: int) -> None:
         since = self._clock() - timedelta(days=1)
-        others = self._log.asked(message_type, since) - {message_id}
+        others = self._log.asked(message_type, since) - {asked_id}
         if len(others) >= most:
             raise PolicyError(
                 f"{len(others)} other tasks of the type {message_type} came in the last 24 hours, "

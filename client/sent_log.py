@@ -51,8 +51,15 @@ class SentLog:
         """The hash that the next line is bound to."""
         return str(self._entries[-1]["hash"]) if self._entries else BEGINNING
 
-    def append(self, message_type: str, reply: Reply) -> None:
+    def append(self, message_type: str, reply: Reply, asked: str) -> None:
         """Write down a message that is about to leave.
+
+        Parameters
+        ----------
+        message_type : str
+        reply : Reply
+        asked : str
+            SHA-256 of what was asked, as the lab itself takes it.
 
         Raises
         ------
@@ -65,6 +72,7 @@ class SentLog:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "message_id": reply.message_id,
             "type": message_type,
+            "asked": asked,
             "answer": reply.error or "content",
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
@@ -85,14 +93,17 @@ class SentLog:
         return len(self._entries)
 
     def asked(self, message_type: str, since: datetime) -> set[str]:
-        """Return the ids of the tasks of a type that have been answered since a time.
+        """Return what has been asked and answered since a time, of one type of task.
 
-        An error is an answer too: that something failed tells of the data as well.
+        By what was asked and not by a task's id, which the coordinator may give twice. An error is
+        an answer too: that something failed tells of the data as well. What the policy kept back
+        follows from the policy, and is none.
         """
         recent = takewhile(
             lambda entry: datetime.fromisoformat(entry["time"]) >= since, reversed(self._entries)
         )
-        return {entry["message_id"] for entry in recent if entry["type"] == message_type}
+        told = (entry for entry in recent if entry["answer"] != PolicyError.code)
+        return {entry["asked"] for entry in told if entry["type"] == message_type}
 
 
 def verified(path: Path) -> list[dict[str, Any]]:

@@ -219,10 +219,10 @@ def test_fault_14_a_lab_that_cannot_write_its_log_sends_nothing(site: Consortium
     full = """
 import resource, client.sent_log
 append = client.sent_log.SentLog.append
-def limited(self, message_type, reply):
+def limited(self, message_type, reply, asked):
     if message_type == "train":
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-    append(self, message_type, reply)
+    append(self, message_type, reply, asked)
 client.sent_log.SentLog.append = limited
 """
     site.joined("aachen", "bremen", rounds=2, quorum=0.5)

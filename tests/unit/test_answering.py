@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
@@ -13,7 +14,11 @@ from client.gate import Gate
 from client.policy import Policy
 from client.sent_log import SentLog
 from common.federation import Federation
+from common.head import federation_shapes
 from common.link_pb2 import Task
+from common.messages import EVALUATE, ModelRequest, Terms
+from common.standardise import Standardiser
+from common.wire import to_content
 
 FEDERATION = Federation.model_validate(
     {
@@ -54,3 +59,26 @@ def test_a_type_that_is_none_is_refused_and_written_down(tmp_path: Path) -> None
     reply = answerer(path).answer(Task(message_id="0" * 64, message_type="query.rows"))
     assert reply.error == "request"
     assert "query.rows" in path.read_text()
+
+
+def evaluation(weight: float) -> Task:
+    """A task under one and the same id, whatever head it holds."""
+    shapes = federation_shapes(FEDERATION)
+    ones = np.ones(FEDERATION.num_features)
+    request = ModelRequest(
+        terms=Terms.of(FEDERATION),
+        head={name: np.full(shape, weight, dtype=np.float32) for name, shape in shapes.items()},
+        standardiser=Standardiser(
+            feature_mean=ones, feature_scale=ones, target_mean=ones[:1], target_scale=ones[:1]
+        ),
+    )
+    content = to_content(request.to_record())
+    return Task(message_id="0" * 64, message_type=EVALUATE, content=content)
+
+
+def test_one_id_for_two_heads_is_two_evaluations(tmp_path: Path) -> None:
+    lab = answerer(tmp_path / "sent.jsonl")
+    # this lab's app answers nothing, and what fails counts too
+    assert lab.answer(evaluation(0.0)).error == "internal"
+    assert lab.answer(evaluation(0.5)).error == "policy"
+    assert lab.answer(evaluation(0.0)).error == "internal"

@@ -214,9 +214,9 @@ def test_tasks_per_day_are_counted_from_the_log(
     )
     request = train_request() if message_type == TRAIN else model_request().to_record()
     here.check_task("0", message_type, request)
-    log.append(message_type, Reply(message_id="0"))
+    log.append(message_type, Reply(message_id="0"), "0")
     # that something failed tells of the data too
-    log.append(message_type, Reply(message_id="1", error="diverged"))
+    log.append(message_type, Reply(message_id="1", error="diverged"), "1")
     with pytest.raises(PolicyError, match=f"2 other tasks of the type {message_type} came in the"):
         here.check_task("2", message_type, request)
     # one that is asked again is no other task

@@ -15,7 +15,7 @@ from common.link_pb2 import Reply
 def path(tmp_path: Path) -> Path:
     log = SentLog(tmp_path / "sent.jsonl")
     for number in range(4):
-        log.append("train", Reply(message_id=str(number)))
+        log.append("train", Reply(message_id=str(number)), str(number))
     return tmp_path / "sent.jsonl"
 
 
@@ -62,5 +62,5 @@ def test_a_line_that_a_crash_cut_is_put_aside_and_the_chain_goes_on(
     assert "put aside" in caplog.text
     assert path.read_bytes() == whole
     assert path.with_suffix(".cut").read_bytes() == b'{"seq": 5, "ti'
-    log.append("evaluate", Reply(message_id="5", error="policy"))
+    log.append("evaluate", Reply(message_id="5", error="policy"), "5")
     assert [entry["answer"] for entry in verified(path)] == ["content"] * 4 + ["policy"]
