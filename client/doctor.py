@@ -13,7 +13,7 @@ import torch
 from cryptography import x509
 
 from client.dataset import check_folder
-from client.feature_cache import default_folder
+from client.feature_store import default_folder
 from client.findings import Findings, printable
 from client.membership import Membership
 from client.policy import load_policy

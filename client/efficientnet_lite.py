@@ -7,7 +7,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 LITE0_STAGES = (
     # repeats, kernel, stride, expansion, channels out: EfficientNet-B0 without squeeze-excite,
@@ -26,18 +25,15 @@ class _SameConv2d(nn.Conv2d):
     """Convolution padded as TensorFlow's "same": with stride 2 the odd pixel goes after."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pads: list[int] = []
-        for length, kernel, stride in zip(
-            (x.shape[3], x.shape[2]), self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
-            pads += [total // 2, total - total // 2]
-        left, right, above, below = pads
-        symmetric = left == right and above == below
-        if not symmetric:
-            x = F.pad(x, pads)
-        padding = (above, left) if symmetric else 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        (left, right), (above, below) = (self.pads(length) for length in (x.shape[3], x.shape[2]))
+        x = F.pad(x, (left, right, above, below))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
+
+    def pads(self, length: int) -> tuple[int, int]:
+        """Return how many pixels go before and after an axis of some length."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+        return total // 2, total - total // 2
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -62,8 +58,8 @@ class _InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = x
         if hasattr(self, "_expand_conv"):
-            out = F.relu6(self._bn0(self._expand_conv(out)))
-        out = F.relu6(self._bn1(self._depthwise_conv(out)))
+            out = F.relu6(self._bn0(self._expand_conv(out)), inplace=True)
+        out = F.relu6(self._bn1(self._depthwise_conv(out)), inplace=True)
         out = self._bn2(self._project_conv(out))
         return torch.add(x, out) if self.adds else out
 
@@ -102,31 +98,57 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tiles of shape (n, 3, height, width) to vectors of shape (n, 1280)."""
-        x = F.relu6(self._bn0(self._conv_stem(x)))
+        x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
         for block in self._blocks:
             x = block(x)
-        x = F.relu6(self._bn1(self._conv_head(x)))
+        x = F.relu6(self._bn1(self._conv_head(x)), inplace=True)
         return x.mean((2, 3))
 
 
-LITE0_PAIRS = (
-    ("_conv_stem", "_bn0"),
-    ("_expand_conv", "_bn0"),
-    ("_depthwise_conv", "_bn1"),
-    ("_project_conv", "_bn2"),
-    ("_conv_head", "_bn1"),
-)
+LITE0_NORMS = {
+    "_conv_stem": "_bn0",
+    "_expand_conv": "_bn0",
+    "_depthwise_conv": "_bn1",
+    "_project_conv": "_bn2",
+    "_conv_head": "_bn1",
+}
+"""The batch norm that follows each convolution, by their names in one module."""
 
 
-def fold_norms(network: EfficientNetLite0) -> EfficientNetLite0:
-    """Fold each batch norm into the convolution before it: the same function, in fewer passes.
+def pad_symmetrically(network: EfficientNetLite0, tile_px: int) -> EfficientNetLite0:
+    """Fit a network to one size of tile, so that no convolution pads in a pass of its own.
 
-    Results differ by float rounding.
+    A pixel of padding that goes after the image only, is a column of zeros before the kernel and
+    padding on both sides: the same products are summed.
+
+    Parameters
+    ----------
+    network : EfficientNetLite0
+        Changed in place.
+    tile_px : int
+        Side of the tiles that it will see.
     """
+    size = tile_px
     for module in list(network.modules()):
-        for conv, norm in LITE0_PAIRS:
-            if hasattr(module, conv):
-                fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
-                setattr(module, conv, fused)
-                setattr(module, norm, nn.Identity())
+        for name, conv in module.named_children():
+            if isinstance(conv, _SameConv2d):
+                setattr(module, name, _padded_symmetrically(conv, size))
+                size = -(-size // conv.stride[0])
     return network
+
+
+def _padded_symmetrically(conv: _SameConv2d, length: int) -> nn.Conv2d:
+    before, after = conv.pads(length)
+    kernel = conv.kernel_size[0] + after - before
+    padded = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        kernel,
+        conv.stride[0],
+        padding=after,
+        groups=conv.groups,
+    )
+    widened = F.pad(conv.weight, (after - before, 0, after - before, 0))
+    assert conv.bias is not None, "its batch norm has been folded into it"
+    padded.weight, padded.bias = nn.Parameter(widened), conv.bias
+    return padded

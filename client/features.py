@@ -1,52 +1,55 @@
 """Features of specimens: micrographs -> tiles -> frozen network -> one vector a specimen.
 
-Each micrograph goes through the network by itself, on one intra-op thread, so that its vectors
-do not depend on which other micrographs are in the folder or how many threads work.
+Kept vectors are asked for first. Only where some are missing is torch imported, which takes longer
+than reading thousands of kept ones.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from client import tiles
-from client.backbones import LoadedBackbone, load_backbone
-from client.dataset import Dataset, Micrograph
-from client.feature_cache import FeatureCache
-from client.micrographs import read_micrograph
+from client.dataset import Dataset
+from client.engine_choice import choose_engine
+from client.feature_keys import Keys, keys_of
+from client.feature_store import FeatureStore
+from client.preparation import PrepareTask
 from client.specimens import Specimens
 from common.errors import LabDataError
 from common.federation import Federation, Imaging
-from common.threads import one_thread
 
-TILES_AT_ONCE = 4
-"""Larger batches of EfficientNet-Lite0 lose time to page faults on a CPU."""
+if TYPE_CHECKING:
+    from client.pipeline import SpecimenJob, SpecimenVectors
 
-ENGINE = "torch-float32-folded"
-"""Named in the cache's keys; changes when the numbers that come out change."""
+log = logging.getLogger(__name__)
+
+KEEP_EVERY_S = 5.0
+"""Vectors are kept in batches; a lab that is killed loses those of the last seconds."""
+
+Vectors = Mapping[str, np.ndarray]
 
 
 def extract(
     dataset: Dataset,
     federation: Federation,
-    cache: FeatureCache,
+    store: FeatureStore,
     on_micrograph: Callable[[], None] = lambda: None,
 ) -> Specimens:
     """Make the feature vectors of all specimens of a data set.
+
+    A specimen with a micrograph that turns out to be unusable is left out, with a warning in the
+    lab's own log.
 
     Parameters
     ----------
     dataset : Dataset
     federation : Federation
-    cache : FeatureCache
-        Asked first for each micrograph; filled with what is computed.
+    store : FeatureStore
+        Asked first for each specimen; filled with what is made.
     on_micrograph : callable
         Called after each micrograph, from any thread, for a progress bar.
 
@@ -58,30 +61,30 @@ def extract(
     Raises
     ------
     LabDataError
-        If a micrograph cannot be read or tiled; names the file.
+        If fewer than ``privacy.min_specimens`` are left.
     WeightsError
         If the backbone's weights are missing, altered or do not fit.
+    WorkerError
+        If the processes that read images cannot be started.
     """
-    backbone = load_backbone(federation.backbone)
-    micrographs = [micrograph for group in dataset.micrographs for micrograph in group]
-    make = partial(_tile_vectors, dataset=dataset, federation=federation, backbone=backbone)
-
-    def one(micrograph: Micrograph) -> np.ndarray:
-        vectors = _cached(micrograph, dataset, federation, backbone, cache, make)
+    keys = keys_of(dataset, federation)
+    vectors = store.get([key for of_specimen in keys for key in of_specimen.wanted])
+    missing = [row for row, of_specimen in enumerate(keys) if not of_specimen.are_in(vectors)]
+    for _ in range(_num_micrographs(dataset) - _num_micrographs(dataset, missing)):
         on_micrograph()
-        return vectors
-
-    workers = os.cpu_count() or 1
-    with one_thread(), ThreadPoolExecutor(workers) as pool:
-        by_micrograph = list(pool.map(one, micrographs))
-    deep = _pool_specimens(dataset, by_micrograph, federation.imaging)
-    features = np.concatenate([deep, dataset.covariates], axis=1).astype(np.float32)
+    if missing:
+        jobs = _jobs(missing, keys, vectors, dataset, federation)
+        vectors |= _make(jobs, keys, federation, store, on_micrograph)
+    made = np.array([of_specimen.are_in(vectors) for of_specimen in keys])
+    _require_enough(dataset, made, federation)
+    features = np.stack([keys[row].join(vectors) for row in np.flatnonzero(made)])
+    covariates = dataset.covariates[made].astype(np.float32)
     return Specimens(
         lab=dataset.name,
-        ids=dataset.specimens,
-        features=features,
-        targets=dataset.targets,
-        groups=dataset.groups,
+        ids=tuple(np.array(dataset.specimens)[made].tolist()),
+        features=np.concatenate([features, covariates], axis=1),
+        targets=dataset.targets[made],
+        groups=dataset.groups[made],
     )
 
 
@@ -108,56 +111,92 @@ def pool_tiles(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
     return mean if imaging.scale == "fit" else np.concatenate([mean, wide.std(axis=0)])
 
 
-def _pool_specimens(
-    dataset: Dataset, by_micrograph: Sequence[np.ndarray], imaging: Imaging
-) -> np.ndarray:
-    remaining = iter(by_micrograph)
-    rows = [
-        pool_tiles(np.concatenate([next(remaining) for _ in group]), imaging)
-        for group in dataset.micrographs
-    ]
-    return np.stack(rows)
-
-
-def _cached(
-    micrograph: Micrograph,
+def _jobs(
+    rows: Sequence[int],
+    keys: Sequence[Keys],
+    vectors: Vectors,
     dataset: Dataset,
     federation: Federation,
-    backbone: LoadedBackbone,
-    cache: FeatureCache,
-    make: Callable[[Micrograph], np.ndarray],
-) -> np.ndarray:
-    key = _cache_key(micrograph, dataset, federation, backbone)
-    vectors = cache.get(key)
-    if vectors is None:
-        vectors = make(micrograph)
-        cache.put(key, vectors)
+) -> Iterator[SpecimenJob]:
+    from client.pipeline import SpecimenJob
+
+    for row in rows:
+        needs_descriptors = keys[row].descriptors not in vectors
+        yield SpecimenJob(
+            row=row,
+            names=tuple(micrograph.name for micrograph in dataset.micrographs[row]),
+            tasks=tuple(
+                PrepareTask(
+                    path=micrograph.path,
+                    data=dataset.settings.data,
+                    um_per_px=micrograph.um_per_px,
+                    imaging=federation.imaging,
+                    with_tiles=keys[row].deep not in vectors,
+                    descriptors=federation.descriptors.names if needs_descriptors else (),
+                )
+                for micrograph in dataset.micrographs[row]
+            ),
+        )
+
+
+def _make(
+    jobs: Iterator[SpecimenJob],
+    keys: Sequence[Keys],
+    federation: Federation,
+    store: FeatureStore,
+    on_micrograph: Callable[[], None],
+) -> dict[str, np.ndarray]:
+    """Make the vectors that are missing, and keep them as they come."""
+    from client.engines import load_engine
+    from client.pipeline import RefusedSpecimen, run_pipeline
+
+    imaging = federation.imaging
+    engine = load_engine(federation.backbone, imaging.tile_px, choose_engine(federation.backbone))
+    tiles_of_one = 1 if imaging.scale == "fit" else imaging.max_tiles
+    outcomes = run_pipeline(
+        jobs,
+        engine,
+        jobs_at_once=max(1, engine.tiles_at_once // tiles_of_one),
+        on_micrograph=on_micrograph,
+    )
+    made: dict[str, np.ndarray] = {}
+    unkept: dict[str, np.ndarray] = {}
+    kept_at = time.monotonic()
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, RefusedSpecimen):
+                log.warning("%s: %s; its specimen is left out", outcome.micrograph, outcome.why)
+                continue
+            unkept |= _vectors_of(outcome, keys[outcome.row], imaging)
+            if time.monotonic() - kept_at > KEEP_EVERY_S:
+                store.put(unkept)
+                made |= unkept
+                unkept, kept_at = {}, time.monotonic()
+    finally:
+        store.put(unkept)
+    return made | unkept
+
+
+def _vectors_of(outcome: SpecimenVectors, keys: Keys, imaging: Imaging) -> dict[str, np.ndarray]:
+    """Pool what came of a specimen's micrographs; what was not asked for is empty."""
+    vectors = {}
+    if len(outcome.tiles):
+        vectors[keys.deep] = pool_tiles(outcome.tiles, imaging).astype(np.float32)
+    if keys.descriptors is not None and outcome.descriptors.size:
+        vectors[keys.descriptors] = outcome.descriptors.mean(axis=0).astype(np.float32)
     return vectors
 
 
-def _cache_key(
-    micrograph: Micrograph, dataset: Dataset, federation: Federation, backbone: LoadedBackbone
-) -> str:
-    data = dataset.settings.data
-    depends_on = {
-        "image": micrograph.sha256,
-        "um_per_px": micrograph.um_per_px,
-        "reading": [data.bit_depth, data.intensity_range, data.page],
-        "imaging": federation.imaging.model_dump(mode="json"),
-        "backbone": federation.backbone.name,
-        "weights": backbone.weights_sha256,
-        "engine": f"{ENGINE}-{backbone.device.type}",
-    }
-    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+def _num_micrographs(dataset: Dataset, rows: Sequence[int] | None = None) -> int:
+    chosen = range(len(dataset.micrographs)) if rows is None else rows
+    return sum(len(dataset.micrographs[row]) for row in chosen)
 
 
-def _tile_vectors(
-    micrograph: Micrograph, *, dataset: Dataset, federation: Federation, backbone: LoadedBackbone
-) -> np.ndarray:
-    try:
-        image = read_micrograph(micrograph.path, dataset.settings.data)
-        plan = tiles.plan(image.shape[0], image.shape[1], micrograph.um_per_px, federation.imaging)
-    except LabDataError as error:
-        raise LabDataError(f"{micrograph.name}: {error}") from error
-    batches = torch.split(torch.from_numpy(tiles.cut(image, plan)), TILES_AT_ONCE)
-    return torch.cat([backbone.vectors(batch) for batch in batches]).numpy()
+def _require_enough(dataset: Dataset, made: np.ndarray, federation: Federation) -> None:
+    least = federation.privacy.min_specimens
+    if not made.all() and made.sum() < least:
+        raise LabDataError(
+            f"{dataset.name}: {(~made).sum()} specimens are left out for their micrographs, and "
+            f"the {made.sum()} left are fewer than the federation's {least}; see them with: "
+            "crossply lab check"
+        )

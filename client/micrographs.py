@@ -70,7 +70,7 @@ def read_micrograph(path: Path, data: Data) -> np.ndarray:
     LabDataError
         If the file cannot be used; does not name the file.
     """
-    return _read(path, data)[1]
+    return _read(path, data, look_for_colour=False)[1]
 
 
 def inspect_micrograph(path: Path, data: Data) -> Inspection:
@@ -81,16 +81,21 @@ def inspect_micrograph(path: Path, data: Data) -> Inspection:
     LabDataError
         As :func:`read_micrograph`.
     """
-    header, grey, pixels = _read(path, data)
+    header, grey, pixels = _read(path, data, look_for_colour=True)
     highest = int(pixels.values.max()) if pixels.bits == 16 and data.bit_depth is None else None
     remarks = [*remarks_on_file(header.orientation, pixels.is_colour, highest), *remarks_on(grey)]
     return Inspection(header=header, grey=grey, remarks=tuple(remarks))
 
 
-def _read(path: Path, data: Data) -> tuple[ImageHeader, np.ndarray, _Pixels]:
+def _read(
+    path: Path, data: Data, *, look_for_colour: bool
+) -> tuple[ImageHeader, np.ndarray, _Pixels]:
     header = read_header(path, data)
     try:
-        pixels = _decode_tiff(path, header) if header.format == "TIFF" else _decode(path, header)
+        if header.format == "TIFF":
+            pixels = _decode_tiff(path, header)
+        else:
+            pixels = _decode(path, header, look_for_colour=look_for_colour)
     except RefusedError:
         raise
     except Exception as error:
@@ -102,22 +107,40 @@ def _read(path: Path, data: Data) -> tuple[ImageHeader, np.ndarray, _Pixels]:
     return header, _upright(_scale(pixels, data), header.orientation), pixels
 
 
-def _decode(path: Path, header: ImageHeader) -> _Pixels:
+def _decode(path: Path, header: ImageHeader, *, look_for_colour: bool) -> _Pixels:
     content = path.read_bytes()
     if header.format == "PNG" and not has_whole_chunks(content):
         raise RefusedError("is a truncated or damaged PNG file", "copy or export the image again")
-    # Pillow first: it refuses truncated JPEGs, which OpenCV has been seen to fill up with grey
+    is_colour = False
     with Image.open(io.BytesIO(content), formats=[header.format]) as image:
-        image.load()
         _check_opaque(image)
-        is_colour = image.mode not in _GREY_MODES and _has_colour(np.asarray(image.convert("RGB")))
+        if look_for_colour and image.mode not in _GREY_MODES:
+            is_colour = _has_colour(np.asarray(image.convert("RGB")))
+    if header.format == "PNG":
+        values = _decode_with_opencv(content)
+    else:
+        values = _decode_with_pillow(content, header)
+    if values.shape != (header.height, header.width):
+        raise ValueError("the pixels do not fill the image")
+    return _Pixels(values=values, bits=8 * values.itemsize, is_colour=is_colour)
+
+
+def _decode_with_opencv(content: bytes) -> np.ndarray:
     values = cv2.imdecode(
         np.frombuffer(content, np.uint8),
         cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION,
     )
-    if values is None or values.shape != (header.height, header.width):
+    if values is None:
         raise ValueError("OpenCV cannot decode the image")
-    return _Pixels(values=values, bits=8 * values.itemsize, is_colour=is_colour)
+    return values
+
+
+def _decode_with_pillow(content: bytes, header: ImageHeader) -> np.ndarray:
+    """Decode JPEG and BMP: OpenCV has been seen to fill up truncated JPEGs with grey."""
+    with Image.open(io.BytesIO(content), formats=[header.format]) as image:
+        # a JPEG has brightness in a channel of its own, which is all that is decoded then
+        image.draft("L", None)
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def _check_opaque(image: Image.Image) -> None:

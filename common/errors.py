@@ -5,6 +5,7 @@ CrossplyError                     one sentence: what was found, where, what to d
 ├── UnitError                     a unit is unknown, or two units do not convert
 ├── LabDataError                  a lab's folder is refused; carries the findings
 ├── WeightsError                  backbone weights are missing, altered or do not fit
+├── WorkerError                   the processes that read images cannot be started
 ├── DivergedError                 training has left the finite numbers
 ├── ReplyError                    a lab's reply breaks the schema of the messages
 ├── RequestError                  a request to a lab breaks the schema, or is refused by it
@@ -70,6 +71,12 @@ class WeightsError(CrossplyError):
     """The weights of a backbone are missing, altered, or belong to another network."""
 
     code = "weights"
+
+
+class WorkerError(CrossplyError):
+    """The processes that read images at a lab cannot be started."""
+
+    code = "worker"
 
 
 class DivergedError(CrossplyError):

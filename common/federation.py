@@ -118,11 +118,27 @@ class Imaging(Section):
 
 
 class Backbone(Section):
-    """The frozen network: its name, and where its weights come from."""
+    """The frozen network: its name, where its weights come from, and how labs may run it.
+
+    ``precision = "bfloat16"`` lets labs whose hardware has it use it; others stay with float32.
+    ``engine = "any"`` lets a lab use the fastest engine that it has, not torch alone.
+    """
 
     name: Literal["efficientnet_lite0", "resnet18", "resnet50"]
     weights: str = "imagenet"
     sha256: Sha256 | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    engine: Literal["torch", "any"] = "torch"
+
+    @model_validator(mode="after")
+    def _half_precision_keeps_the_meaning(self) -> Backbone:
+        if self.precision == "bfloat16" and self.name == "efficientnet_lite0":
+            # docs/decisions/engines.md: cosine 0.97 with its own vectors in float32
+            raise ValueError(
+                'efficientnet_lite0 loses its meaning in bfloat16; write precision = "float32", or '
+                "choose a ResNet"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_file_has_its_sha256(self) -> Backbone:
@@ -131,6 +147,12 @@ class Backbone(Section):
                 'weights = "imagenet" stands alone; the path of a weights file needs sha256 too'
             )
         return self
+
+
+class Descriptors(Section):
+    """Classical measures of the micrograph that the head sees beside the network's features."""
+
+    names: tuple[str, ...] = ()
 
 
 class Head(Section):
@@ -189,6 +211,7 @@ class Federation(Section):
     targets: dict[Name, Target] = Field(min_length=1)
     imaging: Imaging
     backbone: Backbone
+    descriptors: Descriptors = Descriptors()
     covariates: dict[Name, Covariate] = Field(default_factory=dict)
     head: Head = Head()
     training: Training = Training()

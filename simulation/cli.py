@@ -130,7 +130,7 @@ def _run(
 
     from rich.console import Console
 
-    from client.feature_cache import FeatureCache, default_folder
+    from client.feature_store import FeatureStore, default_folder
     from simulation.consortium import open_consortium, read_datasets
     from simulation.experiment import run_experiment
     from simulation.progress import steps
@@ -141,9 +141,9 @@ def _run(
     with steps(Console(stderr=True)) as progress:
         count = sum(len(group) for dataset in datasets for group in dataset.micrographs)
         bar = progress.add_task("micrographs to features", total=count)
-        cache = FeatureCache(default_folder())
+        store = FeatureStore(default_folder())
         consortium = open_consortium(
-            datasets, federation, cache, on_micrograph=lambda: progress.advance(bar)
+            datasets, federation, store, on_micrograph=lambda: progress.advance(bar)
         )
         seconds = {"features": time.perf_counter() - started}
         bars: dict[str, Any] = {}

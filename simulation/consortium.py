@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from client.dataset import Dataset, load_dataset
-from client.feature_cache import FeatureCache
+from client.feature_store import FeatureStore
 from client.features import extract
 from client.settings import FILE_NAME
 from client.specimens import Specimens
@@ -57,7 +57,7 @@ def read_datasets(folder: Path, federation: Federation) -> list[Dataset]:
 def open_consortium(
     datasets: list[Dataset],
     federation: Federation,
-    cache: FeatureCache,
+    store: FeatureStore,
     on_micrograph: Callable[[], None] = lambda: None,
 ) -> Consortium:
     """Make the features of all labs, and cut a pooled data set into its virtual labs.
@@ -67,11 +67,11 @@ def open_consortium(
     ConfigurationError
         If two labs have one name, or a pooled data set gives fewer than two labs.
     """
-    made = [extract(dataset, federation, cache, on_micrograph) for dataset in datasets]
+    made = [extract(dataset, federation, store, on_micrograph) for dataset in datasets]
     labs = [
         lab
         for dataset, specimens, groups in zip(datasets, made, groups_across(datasets), strict=True)
-        for lab in _labs_of(dataset, replace(specimens, groups=groups))
+        for lab in _labs_of(dataset, specimens, groups)
     ]
     names = sorted(lab.lab for lab in labs)
     doubled = {name for name in names if names.count(name) > 1}
@@ -111,10 +111,13 @@ def groups_across(datasets: Sequence[Dataset]) -> list[np.ndarray]:
     return numbered
 
 
-def _labs_of(dataset: Dataset, specimens: Specimens) -> list[Specimens]:
+def _labs_of(dataset: Dataset, specimens: Specimens, groups: np.ndarray) -> list[Specimens]:
+    # specimens whose micrographs turned out to be unusable have been left out
+    left = np.isin(dataset.specimens, specimens.ids)
+    specimens = replace(specimens, groups=groups[left])
     if dataset.partition is None:
         return [specimens]
-    of_each = np.array(dataset.partition)
+    of_each = np.array(dataset.partition)[left]
     return [
         replace(specimens.take(of_each == name), lab=str(name))
         for name in sorted(set(dataset.partition))

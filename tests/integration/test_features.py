@@ -1,6 +1,5 @@
 """Law 7: features do not depend on batch size, tile order or the folder's other specimens."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-import client.features
-from client.backbones import load_backbone
+import client.pipeline
+from client.backbones import plain_network
 from client.dataset import load_dataset
-from client.feature_cache import FeatureCache
+from client.engine_choice import EngineChoice
+from client.engines import Engine, load_engine
+from client.feature_store import FeatureStore
 from client.features import extract, pool_tiles
 from client.specimens import Specimens
 from common.errors import LabDataError
-from common.federation import Federation
+from common.federation import Backbone, Federation, Imaging
 
 
 @pytest.fixture
@@ -26,10 +27,19 @@ def lab(lab: Any) -> Any:
     return lab
 
 
+LITE0 = Backbone(name="efficientnet_lite0")
+
+
+@pytest.fixture(params=["torch", "openvino"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    choice = EngineChoice(engine=request.param, device="cpu", precision="float32")
+    return load_engine(LITE0, 32, choice)
+
+
 def features_of(lab: Any, cache: Path, on_micrograph: Any = lambda: None) -> Specimens:
     federation = Federation.model_validate(lab.federation)
     return extract(
-        load_dataset(lab.path, federation), federation, FeatureCache(cache), on_micrograph
+        load_dataset(lab.path, federation), federation, FeatureStore(cache), on_micrograph
     )
 
 
@@ -52,24 +62,31 @@ def test_other_specimens_do_not_matter(lab: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(some.features, everything.features[kept])
 
 
-def test_batch_size_and_tile_order_do_not_matter(lab: Any, tmp_path: Path) -> None:
-    federation = Federation.model_validate(lab.federation)
-    backbone = load_backbone(federation.backbone)
-    tiles = torch.rand((9, 32, 32), generator=torch.Generator().manual_seed(0))
-    whole = backbone.vectors(tiles).numpy()
-    single = np.concatenate([backbone.vectors(tile[None]).numpy() for tile in tiles])
-    np.testing.assert_allclose(single, whole, rtol=1e-4, atol=1e-5)
+def test_batch_size_and_tile_order_do_not_matter(engine: Engine) -> None:
+    tiles = np.random.default_rng(0).random((9, 32, 32), dtype=np.float32)
+    whole = engine.vectors(tiles)
+    single = np.concatenate([engine.vectors(tile[None]) for tile in tiles])
+    np.testing.assert_allclose(single, whole, rtol=1e-4, atol=2e-5)
     order = np.random.default_rng(0).permutation(9)
+    imaging = Imaging(scale="pixels")
     np.testing.assert_allclose(
-        pool_tiles(whole[order], federation.imaging), pool_tiles(whole, federation.imaging), 1e-12
+        pool_tiles(whole[order], imaging), pool_tiles(whole, imaging), rtol=1e-12
     )
+
+
+def test_every_engine_gives_the_plain_networks_vectors(engine: Engine) -> None:
+    tiles = np.random.default_rng(1).random((6, 32, 32), dtype=np.float32)
+    with torch.inference_mode():
+        plain = plain_network(LITE0)(torch.from_numpy(tiles)).numpy()
+    assert np.abs(plain).max() > 1
+    np.testing.assert_allclose(engine.vectors(tiles), plain, rtol=1e-4, atol=2e-5)
 
 
 def test_the_number_of_threads_does_not_matter(
     lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = features_of(lab, tmp_path / "one")
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(client.pipeline, "usable_cores", lambda: 1)
     alone = features_of(lab, tmp_path / "two")
     np.testing.assert_array_equal(many.features, alone.features)
 
@@ -84,73 +101,65 @@ def test_a_second_call_reads_the_cache_and_gives_the_same_bits(
     def never(*_: object) -> None:
         raise AssertionError("a cached micrograph was decoded again")
 
-    monkeypatch.setattr(client.features, "read_micrograph", never)
+    monkeypatch.setattr(client.pipeline, "_make", never)
     second = features_of(lab, tmp_path / "cache")
     np.testing.assert_array_equal(first.features, second.features)
 
 
-def entries(cache: Path) -> set[Path]:
-    return set(cache.rglob("*.features"))
+def num_kept(cache: Path) -> int:
+    return FeatureStore(cache).summary().num_vectors
 
 
 def test_a_changed_image_is_one_miss(lab: Any, tmp_path: Path) -> None:
     features_of(lab, tmp_path / "cache")
-    before = entries(tmp_path / "cache")
+    assert num_kept(tmp_path / "cache") == 24
     lab.write_image("S05.png", np.full((48, 64), 90, np.uint8) + np.eye(48, 64, dtype=np.uint8))
     features_of(lab, tmp_path / "cache")
-    assert len(before) == 24
-    assert len(entries(tmp_path / "cache") - before) == 1
+    assert num_kept(tmp_path / "cache") == 25
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("imaging", "max_tiles", 30), ("imaging", "tile_px", 40), ("imaging", "scale", "fit")],
+    [
+        ("imaging", "max_tiles", 30),
+        ("imaging", "tile_px", 40),
+        ("imaging", "scale", "fit"),
+        ("backbone", "engine", "any"),
+    ],
 )
 def test_another_agreement_is_a_miss(
     lab: Any, tmp_path: Path, section: str, key: str, value: Any
 ) -> None:
-    lab.federation[section]["tile_px"] = 36
+    lab.federation["imaging"]["tile_px"] = 36
     features_of(lab, tmp_path / "cache")
-    before = entries(tmp_path / "cache")
     lab.federation[section][key] = value
     features_of(lab, tmp_path / "cache")
-    assert len(entries(tmp_path / "cache") - before) == 24
+    assert num_kept(tmp_path / "cache") == 48
 
 
-@pytest.mark.parametrize("damage", ["flipped bit", "cut"])
-def test_a_damaged_entry_is_made_again_with_a_warning(
-    lab: Any, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    first = features_of(lab, tmp_path / "cache")
-    entry = sorted(entries(tmp_path / "cache"))[0]
-    content = bytearray(entry.read_bytes())
-    content[-100] ^= 4
-    entry.write_bytes(content if damage == "flipped bit" else content[:-50])
-    with caplog.at_level(logging.WARNING):
-        second = features_of(lab, tmp_path / "cache")
-    np.testing.assert_array_equal(first.features, second.features)
-    assert f"cached features {entry.name} are damaged" in caplog.text
-    caplog.clear()
-    features_of(lab, tmp_path / "cache")
-    assert caplog.text == ""
-
-
-def test_a_cache_that_cannot_be_written_costs_only_time(
+def test_an_image_that_breaks_after_the_check_costs_its_specimen(
     lab: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    specimens = features_of(lab, tmp_path / "cache")
-    assert len(specimens) == 24
-    assert caplog.text.count("features are not cached") == 1
-
-
-def test_an_image_that_breaks_after_the_check_is_named(lab: Any, tmp_path: Path) -> None:
     federation = Federation.model_validate(lab.federation)
     dataset = load_dataset(lab.path, federation)
     path = lab.images / "S07.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(LabDataError, match=r"^S07\.png: "):
-        extract(dataset, federation, FeatureCache(tmp_path / "cache"))
+    specimens = extract(dataset, federation, FeatureStore(tmp_path / "cache"))
+    assert len(specimens) == 23
+    assert specimens.ids[5:7] == ("S06", "S08")
+    assert [record.message for record in caplog.records] == [
+        "S07.png: is a truncated or damaged PNG file; copy or export the image again; "
+        "its specimen is left out"
+    ]
+
+
+def test_too_few_specimens_left_is_an_error(lab: Any, tmp_path: Path) -> None:
+    lab.federation["privacy"]["min_specimens"] = 24
+    federation = Federation.model_validate(lab.federation)
+    dataset = load_dataset(lab.path, federation)
+    (lab.images / "S07.png").write_bytes(b"")
+    with pytest.raises(LabDataError, match=r"1 specimens are left out .* the 23 left are fewer"):
+        extract(dataset, federation, FeatureStore(tmp_path / "cache"))
 
 
 def test_covariates_follow_the_deep_features(lab: Any, tmp_path: Path) -> None:

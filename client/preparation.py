@@ -1,0 +1,112 @@
+"""What is done with a micrograph before the network: decode, check, describe, resample, cut.
+
+These are the functions that run in worker processes (``client/workers.py``): what they take and
+return travels through a pipe, and what they load may crash without taking the lab along. So this
+module and what it imports stay clear of torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from client import tiles
+from client.micrographs import inspect_micrograph, read_micrograph
+from client.reading.image_header import ImageHeader
+from client.reading.image_remarks import Remark
+from client.settings import Data
+from common.federation import Imaging
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareTask:
+    """A micrograph to prepare.
+
+    Attributes
+    ----------
+    path : Path
+    data : Data
+        Of ``lab.toml``.
+    um_per_px : float or None
+    imaging : Imaging
+    with_tiles : bool
+        Whether tiles are wanted.
+    descriptors : tuple of str
+        Names of the descriptors that are wanted.
+    """
+
+    path: Path
+    data: Data
+    um_per_px: float | None
+    imaging: Imaging
+    with_tiles: bool
+    descriptors: tuple[str, ...]
+
+    def run(self) -> Prepared:
+        """Prepare the micrograph.
+
+        Raises
+        ------
+        LabDataError
+            If it cannot be used; does not name the file.
+        """
+        grey = read_micrograph(self.path, self.data)
+        plan = tiles.plan(grey.shape[0], grey.shape[1], self.um_per_px, self.imaging)
+        described = _describe(grey, plan, self) if self.descriptors else np.empty(0)
+        none = np.empty((0, plan.tile_px, plan.tile_px), dtype=np.float32)
+        cut = tiles.cut(grey, plan) if self.with_tiles else none
+        return Prepared(tiles=cut, descriptors=described)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A micrograph as the network and the head see it.
+
+    Attributes
+    ----------
+    tiles : ndarray of shape (n_tiles, tile_px, tile_px), float32 in [0, 1]
+    descriptors : ndarray of shape (n_descriptors,), float64
+    """
+
+    tiles: np.ndarray
+    descriptors: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectTask:
+    """A micrograph to look at, for ``crossply lab check``."""
+
+    path: Path
+    data: Data
+
+    def run(self) -> Inspected:
+        """Decode the micrograph, and note what is remarkable about it.
+
+        Raises
+        ------
+        LabDataError
+            If it cannot be used; does not name the file.
+        """
+        found = inspect_micrograph(self.path, self.data)
+        return Inspected(header=found.header, remarks=found.remarks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """What was found in a micrograph that can be decoded."""
+
+    header: ImageHeader
+    remarks: tuple[Remark, ...]
+
+
+def _describe(grey: np.ndarray, plan: tiles.TilePlan, task: PrepareTask) -> np.ndarray:
+    """Describe a micrograph at the federation's scale, or, without one, pixel by pixel."""
+    # scikit-image takes half a second to import, and few federations ask for descriptors
+    from client.descriptors import describe
+
+    if task.imaging.scale != "physical":
+        return describe(grey, task.descriptors, None)
+    resampled = tiles.resample(grey, plan.height, plan.width)
+    return describe(resampled, task.descriptors, task.imaging.um_per_px)

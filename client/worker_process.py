@@ -1,0 +1,65 @@
+"""The process behind a worker: answers the tasks that come through its socket.
+
+python -m client.worker_process NUMBER_OF_THE_SOCKET
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+import cv2
+
+# imported before the first task, while the lab does other things
+import client.preparation  # noqa: F401
+from client import frames
+from client.findings import RefusedError
+from client.workers import READY, Refusal, Task
+from common.errors import LabDataError
+
+MEMORY_BYTES = 8 * 2**30
+"""Address space of the process: 100 million pixels, and what is computed on them."""
+
+
+def serve(link: socket.socket) -> None:
+    """Answer tasks until the other side closes the socket."""
+    frames.send(link, READY)
+    with suppress(EOFError, OSError):
+        while True:
+            frames.send(link, _answer(frames.receive(link)))
+
+
+def _answer(task: Task[Any]) -> Any:
+    try:
+        return task.run()
+    except RefusedError as error:
+        return Refusal(error.found, error.action)
+    except LabDataError as error:
+        return Refusal(*str(error).partition("; ")[::2])
+    except MemoryError:
+        return Refusal(
+            f"needs more than {MEMORY_BYTES / 2**30:.0f} GiB of memory",
+            "crop it, or cut it into several micrographs",
+        )
+    except Exception as error:
+        # whatever is odd about one image must not end the run
+        return Refusal(f"cannot be read ({type(error).__name__}: {error})", "report this")
+
+
+def main() -> None:
+    """Serve on the socket whose number is the only argument."""
+    # the terminal's interrupt is the lab's affair; a core dump would hold private pixels
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    cv2.setNumThreads(1)
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        serve(link)
+
+
+if __name__ == "__main__":
+    main()
