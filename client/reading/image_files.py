@@ -14,7 +14,8 @@ from client.micrographs import inspect_micrograph
 from client.reading.checksums import sha256_of
 from client.reading.image_header import ImageHeader, read_header
 from client.reading.image_remarks import Remark
-from client.settings import Data
+from client.reading.image_scale import remarks_on_scale, settle_scale
+from client.settings import Data, UmPerPx
 from common.errors import LabDataError
 from common.federation import Imaging
 
@@ -33,13 +34,14 @@ class Micrograph:
         Relative to the images folder, printable.
     sha256 : str
         Of the file's bytes.
-    um_per_px : float or None
+    um_per_px : float, pair of float (across, down), or None
+        Of the upright image; a pair where the lab declares that pixels are not square.
     """
 
     path: Path
     name: str
     sha256: str
-    um_per_px: float | None
+    um_per_px: UmPerPx | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class ImageJob:
     path: Path
     name: str
     file: str
-    um_per_px: float | None
+    um_per_px: UmPerPx | None
     data: Data
     imaging: Imaging
     decode: bool
@@ -57,11 +59,22 @@ class ImageJob:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedImage:
-    """What became of a file: a micrograph, or the reason to refuse it."""
+    """What became of a file: a micrograph, or the reason to refuse it.
+
+    Attributes
+    ----------
+    micrograph : Micrograph or None
+    header : ImageHeader or None
+    remarks : tuple of Remark
+    bar_begins : int or None
+        Row of the upright, uncut image from which on it is an instrument's data bar.
+    refused : LabDataError or None
+    """
 
     micrograph: Micrograph | None = None
     header: ImageHeader | None = None
     remarks: tuple[Remark, ...] = field(default=())
+    bar_begins: int | None = None
     refused: LabDataError | None = None
 
 
@@ -84,24 +97,32 @@ def check_images(jobs: Sequence[ImageJob], findings: Findings) -> list[CheckedIm
 
 
 def check_image(job: ImageJob) -> CheckedImage:
-    """Check one file: header, size in tiles, and its pixels if they are to be decoded."""
+    """Check one file: header, scale, size in tiles, and its pixels if they are to be decoded."""
     try:
         remarks: tuple[Remark, ...] = ()
+        bar_begins = None
         if job.decode:
             inspection = inspect_micrograph(job.path, job.data)
             header, remarks = inspection.header, inspection.remarks
+            bar_begins = inspection.bar_begins
         else:
             header = read_header(job.path, job.data)
-        if job.imaging.scale != "physical" or job.um_per_px is not None:
+        um_per_px = settle_scale(job.path, header, job.um_per_px, job.data, job.imaging)
+        height, width = header.shape
+        if job.imaging.scale != "physical" or um_per_px is not None:
             # a scale that is missing is noted with the table
-            tiles.plan(*header.shape, job.um_per_px, job.imaging)
+            tiles.plan(job.data.rows_kept(height), width, um_per_px, job.imaging)
         sha256 = sha256_of(job.path)
     except LabDataError as error:
         return CheckedImage(refused=error)
     except OSError as error:
         return CheckedImage(refused=LabDataError(f"cannot be read ({error.strerror})"))
-    micrograph = Micrograph(path=job.path, name=job.name, sha256=sha256, um_per_px=job.um_per_px)
-    return CheckedImage(micrograph=micrograph, header=header, remarks=remarks)
+    return CheckedImage(
+        micrograph=Micrograph(path=job.path, name=job.name, sha256=sha256, um_per_px=um_per_px),
+        header=header,
+        remarks=(*remarks, *remarks_on_scale(header, um_per_px)),
+        bar_begins=bar_begins,
+    )
 
 
 def note_equal_images(
