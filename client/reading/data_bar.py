@@ -6,6 +6,8 @@ JEOL and Hitachi all draw it over the full width, in two tones, and that is what
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 MIN_ROWS, MAX_SHARE = 10, 0.25
@@ -52,7 +54,7 @@ def find_data_bar(values: np.ndarray) -> int | None:
     if reach < MIN_ROWS or width < MIN_WIDTH:
         return None
     low, high = float(values.min()), float(values.max())
-    if not high > low:
+    if not low < high < math.inf:
         return None
     tail = (values[height - reach - _NUM_ABOVE :].astype(np.float32) - low) / (high - low)
     ground = float(np.median(tail[-MIN_ROWS:]))

@@ -54,7 +54,7 @@ def check_micrographs(
         for claim in of_specimen
     }
     checked = dict(zip(jobs, check_images(list(jobs.values()), findings), strict=True))
-    _note_data_bars(lab, images, checked, findings)
+    _note_data_bars(jobs, images, checked, findings)
     _check_manifest(lab, images, checked, findings)
     _summarise(lab, images, checked, findings, decode=decode)
     return {
@@ -87,27 +87,30 @@ def _scale_of(
 
 
 def _note_data_bars(
-    lab: LabTable, images: ImageFolder, checked: Mapping[str, CheckedImage], findings: Findings
+    jobs: Mapping[str, ImageJob],
+    images: ImageFolder,
+    checked: Mapping[str, CheckedImage],
+    findings: Findings,
 ) -> None:
     """Suggest one `crop_bottom` for all images that still show a data bar, in one finding."""
     bars = {}
     for name, result in checked.items():
         if result.header is not None and result.bar_begins is not None:
             height = result.header.shape[0]
-            if result.bar_begins < lab.settings.data.rows_kept(height):
+            if result.bar_begins < jobs[name].data.rows_kept(height):
                 bars[name] = height, result.bar_begins
     if not bars:
         return
+    # rounded up, so that no row of a bar is left
     thousandths = max(-(-1000 * (height - begins) // height) for height, begins in bars.values())
     name, (height, begins) = next(iter(bars.items()))
-    rows = f"rows {begins + 1} to {height} of {height}"
-    file = f"{printable(images.images.name)}/{printable(name)}"
+    file, found = jobs[name].file, f"rows {begins + 1} to {height} of {height}"
     if len(bars) > 1:
-        rows = f"{len(bars)} of {len(checked)} micrographs, such as {printable(name)}: {rows}"
+        found = f"{len(bars)} of {len(checked)} micrographs, such as {jobs[name].name}: {found}"
         file = printable(images.images.name)
     findings.fix(
         file,
-        f"{rows} look like an instrument's data bar",
+        f"{found} look like an instrument's data bar",
         f"write crop_bottom = {thousandths / 1000:.3f} under [data] in {FILE_NAME}; it is cut "
         "from all micrographs",
     )

@@ -47,11 +47,8 @@ class Record:
     bar: int | None = 0
 
 
-class MissingError(RefusedError):
-    """A record that has no scale, where another one may have it."""
-
-    def __init__(self, found: str) -> None:
-        super().__init__(found, INSTEAD)
+class _MissingError(Exception):
+    """What a record lacks that has no scale, where another record may have it."""
 
 
 def read_records(tiff: tifffile.TiffFile) -> list[Record]:
@@ -65,7 +62,7 @@ def read_records(tiff: tifffile.TiffFile) -> list[Record]:
         Of any kind, if a record is damaged.
     """
     found: list[Record] = []
-    missing: list[MissingError] = []
+    missing: list[str] = []
     readers: tuple[Callable[[tifffile.TiffFile], Record | None], ...] = (
         _fei,
         _zeiss,
@@ -75,17 +72,14 @@ def read_records(tiff: tifffile.TiffFile) -> list[Record]:
     for read in readers:
         try:
             record = read(tiff)
-        except MissingError as why:
-            missing.append(why)
+        except _MissingError as why:
+            missing.append(str(why))
             continue
         if record is not None:
             found.append(record)
     if not found:
-        raise (
-            missing[0]
-            if missing
-            else MissingError("has no record of its scale by FEI or Thermo, Zeiss, ImageJ or OME")
-        )
+        missing.append("has no record of its scale by FEI or Thermo, Zeiss, ImageJ or OME")
+        raise RefusedError(missing[0], INSTEAD)
     return found
 
 
@@ -96,7 +90,7 @@ def _fei(tiff: tifffile.TiffFile) -> Record | None:
     scan, image = (_section(sections, name) for name in ("Scan", "Image"))
     sides = [scan.get(name) for name in ("PixelWidth", "PixelHeight")]
     if None in sides:
-        raise MissingError("its FEI record has no PixelWidth and PixelHeight under [Scan]")
+        raise _MissingError("its FEI record has no PixelWidth and PixelHeight under [Scan]")
     return Record(
         source="FEI",
         um_per_px=(_number(sides[0], "FEI") * 1e6, _number(sides[1], "FEI") * 1e6),
@@ -117,7 +111,7 @@ def _zeiss(tiff: tifffile.TiffFile) -> Record | None:
         return None
     entry = entries.get("ap_image_pixel_size", entries.get("ap_pixel_size"))
     if entry is None:
-        raise MissingError("its Zeiss record has no AP_IMAGE_PIXEL_SIZE")
+        raise _MissingError("its Zeiss record has no AP_IMAGE_PIXEL_SIZE")
     side = _number(entry[1], "Zeiss") * _um(entry[2] if len(entry) > 2 else None, "Zeiss")
     stored = re.fullmatch(r"(\d+) *\* *(\d+)", str(entries.get("dp_image_store", ("", ""))[1]))
     width, height = (int(stored[1]), int(stored[2])) if stored else (None, None)
@@ -130,7 +124,7 @@ def _imagej(tiff: tifffile.TiffFile) -> Record | None:
         return None
     density = tiff_density(tiff.pages.first)
     if density is None:
-        raise MissingError("its ImageJ record stands without XResolution and YResolution")
+        raise _MissingError("its ImageJ record stands without XResolution and YResolution")
     across = _um(entries.get("unit"), "ImageJ")
     down = _um(entries.get("yunit", entries.get("unit")), "ImageJ")
     return Record(source="ImageJ", um_per_px=(across / density[0], down / density[1]))
@@ -144,7 +138,7 @@ def _ome(tiff: tifffile.TiffFile) -> Record | None:
     if len(found) > 1:
         raise RefusedError("its OME record has several images with scales of their own", INSTEAD)
     if not found:
-        raise MissingError("its OME record describes no image")
+        raise _MissingError("its OME record describes no image")
     return found.pop()
 
 
@@ -153,7 +147,7 @@ def _ome_pixels(pixels: ElementTree.Element) -> Record:
     for axis in "XY":
         size = pixels.get(f"PhysicalSize{axis}")
         if size is None:
-            raise MissingError(f"its OME record has no PhysicalSize{axis}")
+            raise _MissingError(f"its OME record has no PhysicalSize{axis}")
         unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
         sides.append(_number(size, "OME") * _um(unit, "OME"))
     width, height = (int(pixels.get(f"Size{axis}", 0)) or None for axis in "XY")
@@ -177,5 +171,5 @@ def _um(unit: Any, source: str) -> float:
     """Return how many µm the unit has; it may be written with either mu, or escaped by ImageJ."""
     text = str(unit).replace("\\u00B5", "u").replace("µ", "u").replace("\u03bc", "u").lower()
     if text not in _UM:
-        raise MissingError(f"its {source} record has no unit of length such as nm, um or mm")
+        raise _MissingError(f"its {source} record has no unit of length such as nm, um or mm")
     return _UM[text]

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from client.findings import RefusedError
 from client.reading.image_header import read_header
@@ -179,3 +181,21 @@ def test_a_damaged_record(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"</Pixels>", b"<<Pixels>"))
     with pytest.raises(RefusedError, match="record of the scale cannot be read"):
         settle(path)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), code=st.sampled_from([FEI, ZEISS, 270]))
+def test_damage_never_escapes(path: Path, data: st.DataObject, code: int) -> None:
+    text = {FEI: fei(image=size(64, 48)), ZEISS: zeiss("250 nm")}.get(code, "ImageJ=1\nunit=um\n")
+    tagged(path, code, text, description=None, resolution=(4, 4))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - GREY.size - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        assert 1e-5 <= settle(path) <= 1e3
+    except RefusedError as why:
+        assert why.action
