@@ -18,6 +18,9 @@ from client.reading.checksums import sha256_of
 
 log = logging.getLogger(__name__)
 
+DIGESTS = "files.sqlite"
+"""The memo's name beside the kept features."""
+
 SETTLED_NS = 2_000_000_000
 """A file that was changed less than this before it was read may change again within the same tick
 of the file system's clock, unseen: it is not remembered."""

@@ -24,6 +24,10 @@ class RefusedError(LabDataError):
         self.found = found
         self.action = action
 
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, str]]:
+        # it travels from worker processes to the lab's own
+        return type(self), (self.found, self.action)
+
 
 class Level(StrEnum):
     """How much a finding matters: fine, worth a look, or a refusal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from client.findings import RefusedError
+from client.reading.data_bar import find_data_bar
 from client.reading.image_header import ImageHeader, read_header
 from client.reading.image_remarks import Remark, remarks_on, remarks_on_file
 from client.reading.png_chunks import has_whole_chunks
@@ -34,18 +35,21 @@ class Inspection:
     ----------
     header : ImageHeader
     grey : ndarray of shape (height, width), float32 in [0, 1]
-        Upright.
+        Upright, without the rows that `crop_bottom` cuts off.
     remarks : tuple of Remark
+    bar_begins : int or None
+        Row of the upright, uncut image from which on it is an instrument's data bar.
     """
 
     header: ImageHeader
     grey: np.ndarray
     remarks: tuple[Remark, ...]
+    bar_begins: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pixels:
-    """Decoded pixels in one channel, as stored: the integers of the file, or floats."""
+    """Decoded pixels in one channel: the integers of the file, or floats."""
 
     values: np.ndarray
     bits: int
@@ -59,18 +63,20 @@ def read_micrograph(path: Path, data: Data) -> np.ndarray:
     ----------
     path : Path
     data : Data
-        Of ``lab.toml``: `bit_depth`, `intensity_range` and `page` matter here.
+        Of ``lab.toml``: `bit_depth`, `intensity_range`, `page` and `crop_bottom` matter here.
 
     Returns
     -------
     ndarray of shape (height, width), float32 in [0, 1]
+        Upright, without the rows that `crop_bottom` cuts off.
 
     Raises
     ------
     LabDataError
         If the file cannot be used; does not name the file.
     """
-    return _read(path, data, look_for_colour=False)[1]
+    _, pixels = _read(path, data, look_for_colour=False)
+    return _scale(_cropped(pixels, data), data)
 
 
 def inspect_micrograph(path: Path, data: Data) -> Inspection:
@@ -81,15 +87,21 @@ def inspect_micrograph(path: Path, data: Data) -> Inspection:
     LabDataError
         As :func:`read_micrograph`.
     """
-    header, grey, pixels = _read(path, data, look_for_colour=True)
+    header, whole = _read(path, data, look_for_colour=True)
+    pixels = _cropped(whole, data)
+    grey = _scale(pixels, data)
     highest = int(pixels.values.max()) if pixels.bits == 16 and data.bit_depth is None else None
     remarks = [*remarks_on_file(header.orientation, pixels.is_colour, highest), *remarks_on(grey)]
-    return Inspection(header=header, grey=grey, remarks=tuple(remarks))
+    return Inspection(
+        header=header,
+        grey=grey,
+        remarks=tuple(remarks),
+        bar_begins=find_data_bar(whole.values),
+    )
 
 
-def _read(
-    path: Path, data: Data, *, look_for_colour: bool
-) -> tuple[ImageHeader, np.ndarray, _Pixels]:
+def _read(path: Path, data: Data, *, look_for_colour: bool) -> tuple[ImageHeader, _Pixels]:
+    """Decode a file, and turn its pixels upright."""
     header = read_header(path, data)
     try:
         if header.format == "TIFF":
@@ -104,7 +116,12 @@ def _read(
             "is truncated or damaged: its pixels cannot be decoded",
             "copy or export the image again",
         ) from error
-    return header, _upright(_scale(pixels, data), header.orientation), pixels
+    return header, replace(pixels, values=_upright(pixels.values, header.orientation))
+
+
+def _cropped(pixels: _Pixels, data: Data) -> _Pixels:
+    """Cut off the bottom before any look at the grey values: a data bar is not of the material."""
+    return replace(pixels, values=pixels.values[: data.rows_kept(len(pixels.values))])
 
 
 def _decode(path: Path, header: ImageHeader, *, look_for_colour: bool) -> _Pixels:
@@ -208,12 +225,12 @@ def _scale_range(values: np.ndarray, limits: tuple[float, float] | None) -> np.n
     return scaled.astype(np.float32)
 
 
-def _upright(grey: np.ndarray, orientation: int) -> np.ndarray:
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Undo the rotation and mirroring that EXIF numbers from 1 to 8."""
     if orientation >= 5:
-        grey = grey.T
+        values = values.T
     if orientation in (3, 4, 7, 8):
-        grey = grey[::-1]
+        values = values[::-1]
     if orientation in (2, 3, 6, 7):
-        grey = grey[:, ::-1]
-    return np.ascontiguousarray(grey)
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values)

@@ -11,7 +11,7 @@ import torch
 
 from client.backbones import Network
 from client.engine_choice import Precision
-from common.threads import usable_cores
+from common.cores import usable_cores
 
 # OpenVINO's converter tells its maker that it was used, unless this package cannot be imported
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -20,7 +20,8 @@ from client.engines import Engine
 from client.findings import RefusedError
 from client.preparation import Prepared, PrepareTask
 from client.workers import WORKERS, Worker
-from common.threads import one_thread, usable_cores
+from common.cores import usable_cores
+from common.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from client import tiles
-from client.micrographs import inspect_micrograph, read_micrograph
-from client.reading.image_header import ImageHeader
-from client.reading.image_remarks import Remark
-from client.settings import Data
+from client.micrographs import read_micrograph
+from client.settings import Data, UmPerPx
 from common.federation import Imaging
 
 
@@ -29,7 +27,7 @@ class PrepareTask:
     path : Path
     data : Data
         Of ``lab.toml``.
-    um_per_px : float or None
+    um_per_px : float, pair of float (across, down), or None
     imaging : Imaging
     with_tiles : bool
         Whether tiles are wanted.
@@ -39,7 +37,7 @@ class PrepareTask:
 
     path: Path
     data: Data
-    um_per_px: float | None
+    um_per_px: UmPerPx | None
     imaging: Imaging
     with_tiles: bool
     descriptors: tuple[str, ...]
@@ -72,33 +70,6 @@ class Prepared:
 
     tiles: np.ndarray
     descriptors: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectTask:
-    """A micrograph to look at, for ``crossply lab check``."""
-
-    path: Path
-    data: Data
-
-    def run(self) -> Inspected:
-        """Decode the micrograph, and note what is remarkable about it.
-
-        Raises
-        ------
-        LabDataError
-            If it cannot be used; does not name the file.
-        """
-        found = inspect_micrograph(self.path, self.data)
-        return Inspected(header=found.header, remarks=found.remarks)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspected:
-    """What was found in a micrograph that can be decoded."""
-
-    header: ImageHeader
-    remarks: tuple[Remark, ...]
 
 
 def _describe(grey: np.ndarray, plan: tiles.TilePlan, task: PrepareTask) -> np.ndarray:

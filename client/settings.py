@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from common.configuration import Section, parse, read_toml
-from common.federation import Limits, Positive, Unit
+from common.federation import Limits, Unit
 
 FILE_NAME = "lab.toml"
+
+METADATA = "metadata"
+"""The word in place of a number for a scale that stands in the image files themselves."""
+
+UmPerPx: TypeAlias = float | tuple[float, float]
+"""µm per px: one number for square pixels, else across and down the upright image."""
 
 
 def _is_delimiter(text: str) -> str:
@@ -22,6 +29,21 @@ def _is_delimiter(text: str) -> str:
     return text
 
 
+def _is_scale(given: Any) -> Any:
+    """Say in one sentence what pydantic says once for each kind of value that is allowed."""
+    if given is None or isinstance(given, str):
+        return given
+    pair = given if isinstance(given, tuple) else (given, given)
+    if len(pair) != 2 or not all(
+        type(side) in (int, float) and 0 < side < math.inf for side in pair
+    ):
+        raise ValueError(
+            "must be a number above zero, a pair [across, down] of such numbers, "
+            f'the name of a column, or "{METADATA}"; found {given!r}'
+        )
+    return given
+
+
 class Data(Section):
     """Where the lab's files are, and how to read them."""
 
@@ -29,7 +51,7 @@ class Data(Section):
     images: str
     specimen: str
     image: str
-    um_per_px: Positive | str | None = None
+    um_per_px: Annotated[UmPerPx | str | None, BeforeValidator(_is_scale)] = None
     split_group: str | None = None
     delimiter: Annotated[str, AfterValidator(_is_delimiter)] = ","
     decimal: Literal[".", ","] = "."
@@ -37,8 +59,20 @@ class Data(Section):
     skip_without_image: bool = False
     bit_depth: int | None = Field(default=None, ge=1, le=16)
     intensity_range: Limits | None = None
+    crop_bottom: float = Field(default=0.0, ge=0, lt=0.5)
     page: int | None = Field(default=None, ge=0)
     checksums: str | None = None
+
+    def rows_kept(self, height: int) -> int:
+        """Return how many rows of an upright image of `height` rows lie above the cut.
+
+        Examples
+        --------
+        >>> data = Data(table="t.csv", images=".", specimen="id", image="{id}.tif")
+        >>> data.rows_kept(768), data.replace(crop_bottom=0.084).rows_kept(768)
+        (768, 703)
+        """
+        return height - round(height * self.crop_bottom)
 
     @model_validator(mode="after")
     def _the_signs_differ(self) -> Data:

@@ -9,6 +9,7 @@ from typing import assert_never
 import cv2
 import numpy as np
 
+from client.settings import UmPerPx
 from common.errors import LabDataError
 from common.federation import Imaging
 
@@ -34,19 +35,20 @@ class TilePlan:
     columns: tuple[int, ...]
 
 
-def plan(height: int, width: int, um_per_px: float | None, imaging: Imaging) -> TilePlan:
+def plan(height: int, width: int, um_per_px: UmPerPx | None, imaging: Imaging) -> TilePlan:
     """Decide the size to resample a micrograph to, and where its tiles begin.
 
-    ``physical`` resamples to the federation's scale and never gives that scale up; ``pixels``
-    shrinks by the smallest whole number with which `imaging.max_tiles` tiles cover the
-    micrograph; ``fit`` resizes it to one tile.
+    ``physical`` resamples each axis to the federation's scale and never gives that scale up;
+    ``pixels`` makes pixels square by shrinking the finer axis, then shrinks by the smallest whole
+    number with which `imaging.max_tiles` tiles cover the micrograph; ``fit`` resizes it to one
+    tile, whatever its pixels are.
 
     Parameters
     ----------
     height, width : int
         Of the micrograph, in px.
-    um_per_px : float or None
-        Of the micrograph, in µm.
+    um_per_px : float, pair of float, or None
+        Of the micrograph, in µm; a pair is across and down, for pixels that are not square.
     imaging : Imaging
 
     Returns
@@ -64,12 +66,14 @@ def plan(height: int, width: int, um_per_px: float | None, imaging: Imaging) -> 
     >>> imaging = Imaging(scale="physical", um_per_px=0.5, tile_px=224)
     >>> plan(960, 1280, 0.25, imaging)
     TilePlan(height=480, width=640, tile_px=224, rows=(0, 128, 256), columns=(0, 208, 416))
+    >>> plan(480, 1280, (0.25, 0.5), imaging).height
+    480
     """
     match imaging.scale:
         case "fit":
             height = width = imaging.tile_px
         case "pixels":
-            height, width = _shrink_to_tiles(height, width, imaging)
+            height, width = _shrink_to_tiles(*_squared(height, width, um_per_px), imaging)
         case "physical":
             height, width = _physical_size(height, width, um_per_px, imaging)
         case _:
@@ -146,6 +150,15 @@ def _num_tiles(height: int, width: int, tile_px: int) -> int:
     return ceil(height / tile_px) * ceil(width / tile_px)
 
 
+def _squared(height: int, width: int, um_per_px: UmPerPx | None) -> tuple[int, int]:
+    """Size once the finer axis is shrunk to the scale of the coarser: nothing is made up."""
+    if not isinstance(um_per_px, tuple):
+        return height, width
+    across, down = um_per_px
+    coarser = max(um_per_px)
+    return round(height * down / coarser), round(width * across / coarser)
+
+
 def _shrink_to_tiles(height: int, width: int, imaging: Imaging) -> tuple[int, int]:
     _at_least_one_tile(height, width, height, width, imaging)
     factor = 1
@@ -160,19 +173,26 @@ def _shrink_to_tiles(height: int, width: int, imaging: Imaging) -> tuple[int, in
 
 
 def _physical_size(
-    height: int, width: int, um_per_px: float | None, imaging: Imaging
+    height: int, width: int, um_per_px: UmPerPx | None, imaging: Imaging
 ) -> tuple[int, int]:
     if um_per_px is None or imaging.um_per_px is None:
         raise LabDataError(
             "the scale is unknown, and the federation resamples to "
             f"{imaging.um_per_px} µm per px; give um_per_px in lab.toml"
         )
-    factor = um_per_px / imaging.um_per_px
-    size = _at_least_one_tile(round(height * factor), round(width * factor), height, width, imaging)
+    across, down = um_per_px if isinstance(um_per_px, tuple) else (um_per_px, um_per_px)
+    size = _at_least_one_tile(
+        round(height * (down / imaging.um_per_px)),
+        round(width * (across / imaging.um_per_px)),
+        height,
+        width,
+        imaging,
+    )
     needed = _num_tiles(*size, imaging.tile_px)
     if needed > imaging.max_tiles:
+        shown = f"{across:g}" if across == down else f"{across:g} x {down:g}"
         raise LabDataError(
-            f"{width} x {height} px at {um_per_px:g} µm per px need {needed} tiles, and the "
+            f"{width} x {height} px at {shown} µm per px need {needed} tiles, and the "
             f"federation allows {imaging.max_tiles}; crop the micrograph, or ask the coordinator "
             "for a larger max_tiles or um_per_px"
         )

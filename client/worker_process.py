@@ -14,11 +14,12 @@ from typing import Any
 
 import cv2
 
-# imported before the first task, while the lab does other things
-import client.preparation  # noqa: F401
+# tasks come from these: imported before the first one, while the lab does other things
+import client.preparation
+import client.reading.image_files  # noqa: F401
 from client import frames
 from client.findings import RefusedError
-from client.workers import READY, Refusal, Task
+from client.workers import READY, Task
 from common.errors import LabDataError
 
 MEMORY_BYTES = 8 * 2**30
@@ -37,17 +38,17 @@ def _answer(task: Task[Any]) -> Any:
     try:
         return task.run()
     except RefusedError as error:
-        return Refusal(error.found, error.action)
+        return error
     except LabDataError as error:
-        return Refusal(*str(error).partition("; ")[::2])
+        return RefusedError(*str(error).partition("; ")[::2])
     except MemoryError:
-        return Refusal(
+        return RefusedError(
             f"needs more than {MEMORY_BYTES / 2**30:.0f} GiB of memory",
             "crop it, or cut it into several micrographs",
         )
     except Exception as error:
         # whatever is odd about one image must not end the run
-        return Refusal(f"cannot be read ({type(error).__name__}: {error})", "report this")
+        return RefusedError(f"cannot be read ({type(error).__name__}: {error})", "report this")
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -40,25 +39,24 @@ class Task(Protocol[Answer]):
         ...
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A RefusedError on its way between processes."""
-
-    found: str
-    action: str
-
-
 class Worker:
     """One worker, with a process that is started when a task needs one.
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from client.preparation import InspectTask
+    >>> from client.preparation import PrepareTask
     >>> from client.settings import Data
-    >>> data = Data(table="t.csv", images=".", specimen="id", image="{id}.png")
+    >>> from common.federation import Imaging
+    >>> task = PrepareTask(
+    ...     path=Path("no-such.png"),
+    ...     data=Data(table="t.csv", images=".", specimen="id", image="{id}.png"),
+    ...     um_per_px=None,
+    ...     imaging=Imaging(scale="fit"),
+    ...     with_tiles=True,
+    ...     descriptors=(),
+    ... )
     >>> with WORKERS.lent() as worker:
-    ...     worker.run(InspectTask(path=Path("no-such.png"), data=data))
+    ...     worker.run(task)
     Traceback (most recent call last):
     ...
     client.findings.RefusedError: no such file; correct the name, or put the file there
@@ -82,8 +80,8 @@ class Worker:
         """
         self.start()
         answer = self._ask(task)
-        if isinstance(answer, Refusal):
-            raise RefusedError(answer.found, answer.action)
+        if isinstance(answer, RefusedError):
+            raise answer
         return answer  # type: ignore[no-any-return]
 
     def start(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +12,6 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which a batch system may have limited."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

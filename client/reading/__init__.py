@@ -5,4 +5,5 @@
 table: cells, columns, table, specimen_rows, measurements, plausibility, scales
 files: folder, checksums, image_pattern, image_join, image_claims
 images: image_header, png_chunks, tiff_files, image_remarks, image_files, image_check
+scale of an image: pixel_shape, scale_records, tiff_scale, image_scale, data_bar
 """

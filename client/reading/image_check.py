@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from client.feature_store import default_folder
+from client.file_digests import DIGESTS, FileDigests
 from client.findings import Findings, printable
 from client.reading.checksums import check_checksums, read_checksums, sha256_of
 from client.reading.folder import within
@@ -14,6 +16,7 @@ from client.reading.image_files import CheckedImage, ImageJob, Micrograph, check
 from client.reading.image_join import join_images
 from client.reading.measurements import LabTable
 from client.reading.scales import read_scales
+from client.settings import FILE_NAME, METADATA, Data, UmPerPx
 from common.federation import Imaging
 
 
@@ -52,7 +55,14 @@ def check_micrographs(
         for of_specimen in claims.values()
         for claim in of_specimen
     }
-    checked = dict(zip(jobs, check_images(list(jobs.values()), findings), strict=True))
+    checked = dict(
+        zip(
+            jobs,
+            check_images(list(jobs.values()), findings, _digests(lab.settings.data)),
+            strict=True,
+        )
+    )
+    _note_data_bars(jobs, images, checked, findings)
     _check_manifest(lab, images, checked, findings)
     _summarise(lab, images, checked, findings, decode=decode)
     return {
@@ -65,7 +75,11 @@ def check_micrographs(
     }
 
 
-def _scale_of(lab: LabTable, claim: Claim, scales: np.ndarray, findings: Findings) -> float | None:
+def _scale_of(
+    lab: LabTable, claim: Claim, scales: np.ndarray, findings: Findings
+) -> UmPerPx | None:
+    if isinstance(lab.settings.data.um_per_px, tuple):
+        return lab.settings.data.um_per_px
     found = [(float(scales[row]), row) for row in claim.rows if np.isfinite(scales[row])]
     for scale, row in found:
         if scale != found[0][0]:
@@ -78,6 +92,41 @@ def _scale_of(lab: LabTable, claim: Claim, scales: np.ndarray, findings: Finding
             )
             break
     return found[0][0] if found else None
+
+
+def _note_data_bars(
+    jobs: Mapping[str, ImageJob],
+    images: ImageFolder,
+    checked: Mapping[str, CheckedImage],
+    findings: Findings,
+) -> None:
+    """Suggest one `crop_bottom` for all images that still show a data bar, in one finding."""
+    bars = {}
+    for name, result in checked.items():
+        if result.header is not None and result.bar_begins is not None:
+            height = result.header.shape[0]
+            if result.bar_begins < jobs[name].data.rows_kept(height):
+                bars[name] = height, result.bar_begins
+    if not bars:
+        return
+    # rounded up, so that no row of a bar is left
+    thousandths = max(-(-1000 * (height - begins) // height) for height, begins in bars.values())
+    name, (height, begins) = next(iter(bars.items()))
+    file, found = jobs[name].file, f"rows {begins + 1} to {height} of {height}"
+    if len(bars) > 1:
+        found = f"{len(bars)} of {len(checked)} micrographs, such as {jobs[name].name}: {found}"
+        file = printable(images.images.name)
+    findings.fix(
+        file,
+        f"{found} look like an instrument's data bar",
+        f"write crop_bottom = {thousandths / 1000:.3f} under [data] in {FILE_NAME}; it is cut "
+        "from all micrographs",
+    )
+
+
+def _digests(data: Data) -> FileDigests | None:
+    """Return the memo of digests, but not where checksums are to find bytes that rotted unseen."""
+    return FileDigests(default_folder() / DIGESTS) if data.checksums is None else None
 
 
 def _check_manifest(
@@ -113,4 +162,20 @@ def _summarise(
             printable(images.images.name),
             f"{len(headers)} micrographs {how}: {describe(headers)}",
         )
+    if lab.settings.data.um_per_px == METADATA:
+        _summarise_scales(images, checked, findings)
     findings.passed(lab.table.file, f"{len(lab.specimens)} specimens in {len(lab.table.rows)} rows")
+
+
+def _summarise_scales(
+    images: ImageFolder, checked: Mapping[str, CheckedImage], findings: Findings
+) -> None:
+    used = [result.micrograph for result in checked.values() if result.micrograph is not None]
+    scales = [item.um_per_px for item in used if isinstance(item.um_per_px, float)]
+    if scales:
+        low, high = f"{min(scales):.4g}", f"{max(scales):.4g}"
+        span = low if low == high else f"{low} to {high}"
+        findings.passed(
+            printable(images.images.name),
+            f"scale from the instruments' own records: {span} µm per px",
+        )

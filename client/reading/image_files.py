@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from client import tiles
-from client.findings import Findings, printable
+from client.file_digests import FileDigests
+from client.findings import Findings, RefusedError, printable
 from client.micrographs import inspect_micrograph
 from client.reading.checksums import sha256_of
 from client.reading.image_header import ImageHeader, read_header
 from client.reading.image_remarks import Remark
-from client.settings import Data
+from client.reading.image_scale import remarks_on_scale, settle_scale
+from client.settings import Data, UmPerPx
+from client.workers import WORKERS
+from common.cores import usable_cores
 from common.errors import LabDataError
 from common.federation import Imaging
-
-NUM_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,14 @@ class Micrograph:
         Relative to the images folder, printable.
     sha256 : str
         Of the file's bytes.
-    um_per_px : float or None
+    um_per_px : float, pair of float (across, down), or None
+        Of the upright image; a pair where the lab declares that pixels are not square.
     """
 
     path: Path
     name: str
     sha256: str
-    um_per_px: float | None
+    um_per_px: UmPerPx | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,32 +52,61 @@ class ImageJob:
     path: Path
     name: str
     file: str
-    um_per_px: float | None
+    um_per_px: UmPerPx | None
     data: Data
     imaging: Imaging
     decode: bool
 
+    def run(self) -> CheckedImage:
+        """Check the file, read anew in full: the task of a worker."""
+        return check_image(self, sha256_of)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedImage:
-    """What became of a file: a micrograph, or the reason to refuse it."""
+    """What became of a file: a micrograph, or the reason to refuse it.
+
+    Attributes
+    ----------
+    micrograph : Micrograph or None
+    header : ImageHeader or None
+    remarks : tuple of Remark
+    bar_begins : int or None
+        Row of the upright, uncut image from which on it is an instrument's data bar.
+    refused : LabDataError or None
+    """
 
     micrograph: Micrograph | None = None
     header: ImageHeader | None = None
     remarks: tuple[Remark, ...] = field(default=())
+    bar_begins: int | None = None
     refused: LabDataError | None = None
 
 
-def check_images(jobs: Sequence[ImageJob], findings: Findings) -> list[CheckedImage]:
+def check_images(
+    jobs: Sequence[ImageJob], findings: Findings, digests: FileDigests | None
+) -> list[CheckedImage]:
     """Check files, several at once, and note what is found in their order.
+
+    Files that are to be decoded are so in worker processes.
+
+    Parameters
+    ----------
+    jobs : sequence of ImageJob
+    findings : Findings
+        Added to.
+    digests : FileDigests or None
+        None where each file is to be read in full; so are those that are decoded.
 
     Returns
     -------
     list of CheckedImage
         One for each job.
     """
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        checked = list(pool.map(check_image, jobs))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        checked = list(pool.map(partial(_check, digests=digests), jobs))
+    if digests is not None:
+        digests.save()
     for job, result in zip(jobs, checked, strict=True):
         if result.refused is not None:
             findings.refuse(job.file, result.refused)
@@ -83,25 +115,43 @@ def check_images(jobs: Sequence[ImageJob], findings: Findings) -> list[CheckedIm
     return checked
 
 
-def check_image(job: ImageJob) -> CheckedImage:
-    """Check one file: header, size in tiles, and its pixels if they are to be decoded."""
+def _check(job: ImageJob, digests: FileDigests | None) -> CheckedImage:
+    if not job.decode:
+        return check_image(job, sha256_of if digests is None else digests.of)
+    try:
+        with WORKERS.lent() as worker:
+            return worker.run(job)
+    except RefusedError as error:
+        return CheckedImage(refused=error)
+
+
+def check_image(job: ImageJob, digest_of: Callable[[Path], str]) -> CheckedImage:
+    """Check one file: header, scale, size in tiles, and its pixels if they are to be decoded."""
     try:
         remarks: tuple[Remark, ...] = ()
+        bar_begins = None
         if job.decode:
             inspection = inspect_micrograph(job.path, job.data)
             header, remarks = inspection.header, inspection.remarks
+            bar_begins = inspection.bar_begins
         else:
             header = read_header(job.path, job.data)
-        if job.imaging.scale != "physical" or job.um_per_px is not None:
+        um_per_px = settle_scale(job.path, header, job.um_per_px, job.data, job.imaging)
+        height, width = header.shape
+        if job.imaging.scale != "physical" or um_per_px is not None:
             # a scale that is missing is noted with the table
-            tiles.plan(*header.shape, job.um_per_px, job.imaging)
-        sha256 = sha256_of(job.path)
+            tiles.plan(job.data.rows_kept(height), width, um_per_px, job.imaging)
+        sha256 = digest_of(job.path)
     except LabDataError as error:
         return CheckedImage(refused=error)
     except OSError as error:
         return CheckedImage(refused=LabDataError(f"cannot be read ({error.strerror})"))
-    micrograph = Micrograph(path=job.path, name=job.name, sha256=sha256, um_per_px=job.um_per_px)
-    return CheckedImage(micrograph=micrograph, header=header, remarks=remarks)
+    return CheckedImage(
+        micrograph=Micrograph(path=job.path, name=job.name, sha256=sha256, um_per_px=um_per_px),
+        header=header,
+        remarks=(*remarks, *remarks_on_scale(header, um_per_px)),
+        bar_begins=bar_begins,
+    )
 
 
 def note_equal_images(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from client.findings import RefusedError
 from client.reading.folder import IMAGE_SUFFIXES, regular_file_size
+from client.reading.pixel_shape import Density, raster_density
 from client.reading.tiff_files import read_tiff_header
 from client.settings import Data
 
@@ -60,6 +61,8 @@ class ImageHeader:
         From 1 to 8, as EXIF counts; 1 is upright.
     page : int
         Index of the page to decode.
+    density : pair of float or None
+        px to one length, across and down as stored; None where the header does not say.
     """
 
     format: Format
@@ -68,12 +71,20 @@ class ImageHeader:
     bits: int
     orientation: int = 1
     page: int = 0
+    density: Density | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in px, once the orientation is applied."""
         upright = (self.height, self.width)
         return upright if self.orientation <= 4 else upright[::-1]
+
+    @property
+    def upright_density(self) -> Density | None:
+        """Density across and down, once the orientation is applied."""
+        if self.density is None or self.orientation <= 4:
+            return self.density
+        return self.density[::-1]
 
 
 def read_header(path: Path, data: Data) -> ImageHeader:
@@ -140,6 +151,7 @@ def _tiff(file: IO[bytes], data: Data) -> ImageHeader:
         bits=found.bits,
         orientation=found.orientation,
         page=found.page,
+        density=found.density,
     )
 
 
@@ -156,7 +168,9 @@ def _raster(file: IO[bytes], found: Format, size: int) -> ImageHeader:
                 raise RefusedError(f"is an animation of {image.n_frames} pictures", "export one")  # type: ignore[attr-defined]
             # asking a PNG for EXIF data that do not precede its pixels would decode it
             has_exif = found != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(0x0112, 1) if has_exif else 1
+            exif = image.getexif() if has_exif else None
+            orientation = 1 if exif is None else exif.get(0x0112, 1)
+            density = raster_density(image, exif)
             width, height = image.size
             bits = 16 if image.mode.startswith("I") else 8
     return ImageHeader(
@@ -165,4 +179,5 @@ def _raster(file: IO[bytes], found: Format, size: int) -> ImageHeader:
         width=width,
         bits=bits,
         orientation=orientation if orientation in range(1, 9) else 1,
+        density=density,
     )

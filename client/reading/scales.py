@@ -8,7 +8,7 @@ from client.findings import Findings, RefusedError, printable
 from client.reading.columns import find_column, read_numbers, split_header
 from client.reading.measurements import LabTable
 from client.reading.table import Table
-from client.settings import FILE_NAME
+from client.settings import FILE_NAME, METADATA
 from common.units import same_unit
 
 
@@ -18,7 +18,8 @@ def read_scales(lab: LabTable, findings: Findings, *, required: bool) -> np.ndar
     Returns
     -------
     ndarray of shape (n_rows,), float64
-        NaN where it is not known; noted if it is required.
+        NaN where it is not known; noted if it is required. NaN throughout where the table does
+        not have it: with a declared pair, or with the word for the images' own records.
     """
     table, given = lab.table, lab.settings.data.um_per_px
     if isinstance(given, float):
@@ -33,6 +34,11 @@ def read_scales(lab: LabTable, findings: Findings, *, required: bool) -> np.ndar
                 column="data.um_per_px",
             )
         return unknown
+    if isinstance(given, tuple):
+        return unknown
+    if given == METADATA:
+        _check_reserved(table, findings)
+        return unknown
     column = find_column(table, given, "data.um_per_px", findings)
     if column is None:
         return unknown
@@ -45,6 +51,18 @@ def read_scales(lab: LabTable, findings: Findings, *, required: bool) -> np.ndar
         )
         values[row] = np.nan
     return values
+
+
+def _check_reserved(table: Table, findings: Findings) -> None:
+    for header in table.columns:
+        if METADATA in (header, split_header(header)[0]):
+            findings.stop(
+                table.file,
+                f'a column has the name that um_per_px = "{METADATA}" keeps for the image files',
+                f"rename the column here, and in {FILE_NAME} if the scale is to be read from it",
+                row=table.header_line,
+                column=printable(header),
+            )
 
 
 def _check_scale_unit(table: Table, column: int, findings: Findings) -> None:

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from client.findings import RefusedError
+from client.reading.pixel_shape import Density, tiff_density
 
 # a damaged file is reported by the exception that is raised here
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -32,6 +33,7 @@ class TiffHeader:
     bits: int
     orientation: int
     page: int
+    density: Density | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ def read_tiff_header(file: IO[bytes], declared_page: int | None) -> TiffHeader:
             bits=int(page.bitspersample),
             orientation=int(tag.value) if tag is not None and tag.value in range(1, 9) else 1,
             page=page.index,
+            density=tiff_density(page),
         )
 
 

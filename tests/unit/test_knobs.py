@@ -74,6 +74,7 @@ def test_keys_of_the_lab_file() -> None:
         "data.skip_without_image",
         "data.bit_depth",
         "data.intensity_range",
+        "data.crop_bottom",
         "data.page",
         "data.checksums",
         "targets.column",

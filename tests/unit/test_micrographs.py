@@ -181,6 +181,32 @@ def test_orientations(tmp_path: Path, orientation: int, format_: str) -> None:
     assert len(inspection.remarks) == (orientation != 1)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_bottom_is_cut_from_the_upright_image(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GREY, extratags=[(274, 3, 1, orientation, True)])
+    upright = read_micrograph(path, DATA)
+    # a quarter of 40 rows are 10, of 56 rows 14
+    kept = 30 if orientation <= 4 else 42
+    assert_reads(path, upright[:kept], DATA.replace(crop_bottom=0.25))
+
+
+def test_the_bottom_is_cut_before_anything_is_said_of_the_grey_values(tmp_path: Path) -> None:
+    twelve = DEEP // 16
+    twelve[30:] = 65535
+    path = save(tmp_path / "a.png", Image.fromarray(twelve))
+    cut = DATA.replace(crop_bottom=0.25)
+    with pytest.raises(LabDataError, match="holds the grey value 65535, and 12 bits reach 4095"):
+        read_micrograph(path, DATA.replace(bit_depth=12))
+    assert_reads(path, twelve[:30] / 4095, cut.replace(bit_depth=12))
+    assert [r.found for r in inspect_micrograph(path, DATA).remarks] == [
+        "is saturated: 25% of its pixels are fully white"
+    ]
+    inspection = inspect_micrograph(path, cut)
+    assert inspection.grey.shape == (30, 56)
+    assert "has 16 bits, and its highest" in inspection.remarks[0].found
+
+
 def test_damaged_exif_data_count_as_upright(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", Image.fromarray(GREY), exif=b"Exif\0\0II*\0\xff\xff\xff")
     assert read_header(path, DATA).orientation == 1

@@ -47,6 +47,38 @@ def test_physical_halves_what_is_twice_as_fine() -> None:
     np.testing.assert_allclose(cut[0], image[:200:2, :200:2], atol=1e-6)
 
 
+def test_a_pair_resamples_each_axis_by_its_own_factor() -> None:
+    imaging = Imaging(scale="physical", um_per_px=0.5, tile_px=100)
+    assert tiles.plan(400, 600, (0.25, 0.5), imaging).columns == (0, 100, 200)
+    plan = tiles.plan(400, 600, (0.25, 1.0), imaging)
+    assert (plan.height, plan.width) == (800, 300)
+
+
+def test_one_axis_shrinks_by_area_while_the_other_grows() -> None:
+    columns = np.tile(np.array([0.0, 0.5, 1.0, 0.5], dtype=np.float32), (40, 16))
+    resampled = tiles.resample(columns, 80, 32)
+    # pairs of columns are averaged; rows are alike, and stay so
+    np.testing.assert_allclose(resampled, np.tile([0.25, 0.75], (80, 16)), atol=1e-6)
+
+
+@pytest.mark.parametrize("pair", [(0.25, 0.5), (1.0, 2.0)])
+def test_pixels_first_makes_them_square_by_shrinking_the_finer_axis(
+    pair: tuple[float, float],
+) -> None:
+    plan = tiles.plan(400, 1000, pair, Imaging(scale="pixels", tile_px=100))
+    assert (plan.height, plan.width) == (400, 500)
+    assert len(plan.rows) * len(plan.columns) == 20
+    turned = tiles.plan(1000, 400, pair[::-1], Imaging(scale="pixels", tile_px=100))
+    assert (turned.height, turned.width) == (500, 400)
+    with pytest.raises(LabDataError, match="less than one tile"):
+        tiles.plan(400, 190, pair, Imaging(scale="pixels", tile_px=100))
+
+
+def test_fit_does_not_ask_for_the_shape_of_pixels() -> None:
+    imaging = Imaging(scale="fit", tile_px=32)
+    assert tiles.plan(28, 28, (0.25, 0.5), imaging) == tiles.plan(28, 28, None, imaging)
+
+
 def test_shrinking_averages_over_area() -> None:
     checkers = (np.indices((64, 64)).sum(axis=0) % 2).astype(np.float32)
     np.testing.assert_allclose(tiles.resample(checkers, 32, 32), 0.5, atol=1e-6)
