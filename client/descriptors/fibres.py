@@ -24,13 +24,16 @@ class Fibres:
     Attributes
     ----------
     centres : ndarray of shape (num_fibres, 2)
-        x and y in px, of fibres whose centre lies within the micrograph.
+        x and y in px.
     diameter : float, in px
-        Median of the diameters of the circles that fit into the fibres.
+        Of the circle with a fibre's mean area.
+    density : float
+        Number per px².
     """
 
     centres: np.ndarray
     diameter: float
+    density: float
 
 
 def find_fibres(fibre: np.ndarray) -> Fibres | None:
@@ -72,10 +75,7 @@ def find_fibres(fibre: np.ndarray) -> Fibres | None:
     centres = _peaks(smooth, radius)
     if not len(centres):
         return None
-    columns, rows = centres.round().astype(np.intp).T
-    highest = cv2.dilate(distance, np.ones((3, 3), np.uint8))[rows, columns]
-    # on a grid of pixels, a disc's largest distance is a quarter of a pixel short of its radius
-    return Fibres(centres=centres, diameter=2 * float(np.median(highest)) + 0.5)
+    return _counted(fibre, centres, radius)
 
 
 def spacing(fibres: Fibres, shape: tuple[int, int]) -> tuple[float, float] | None:
@@ -138,7 +138,22 @@ def _peaks(smooth: np.ndarray, radius: float) -> np.ndarray:
     is_peak = (smooth == cv2.dilate(smooth, window)) & (smooth > _PEAK_HEIGHT * radius)
     # equal neighbours are one peak
     centres = cv2.connectedComponentsWithStats(is_peak.astype(np.uint8))[3][1:]
-    height, width = smooth.shape
-    # a fibre whose centre lies beyond the border peaks on it
-    inside = (centres > 0.5).all(axis=1) & (centres < (width - 1.5, height - 1.5)).all(axis=1)
-    return np.asarray(centres[inside])
+    return np.asarray(centres)
+
+
+def _counted(fibre: np.ndarray, centres: np.ndarray, radius: float) -> Fibres:
+    # a fibre that the border cuts has its peak on the border, wherever its centre lies: count
+    # within a frame that no fibre from beyond reaches, if it is not too small
+    inset = round(min(radius, min(fibre.shape) / 8)) + 1
+    inner = fibre[inset:-inset, inset:-inset]
+    size = np.array([inner.shape[1], inner.shape[0]])
+    at = centres - inset + 0.5
+    num_inside = int(np.count_nonzero(((at >= 0) & (at < size)).all(axis=1)))
+    if not num_inside:
+        inner, num_inside = fibre, len(centres)
+    area = int(cv2.countNonZero(np.ascontiguousarray(inner))) / num_inside
+    return Fibres(
+        centres=centres,
+        diameter=float(np.sqrt(4 / np.pi * area)),
+        density=num_inside / inner.size,
+    )

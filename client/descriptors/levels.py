@@ -31,8 +31,7 @@ class Levels:
     sigma : float
         Standard deviation of the resin's grey.
     void : float
-        What is darker is void or crack: `resin` minus four `sigma`, or half way to the voids'
-        grey where that is darker.
+        What is darker is void or crack: `resin` minus four `sigma`.
     fibre : float
         What is brighter is fibre; infinite where the histogram shows no second phase.
     """
@@ -64,7 +63,7 @@ def find_levels(values: np.ndarray) -> Levels:
     >>> greys = np.random.default_rng(0).normal(np.repeat([0.1, 0.4, 0.7], [400, 4800, 4800]), 0.02)
     >>> levels = find_levels(greys)
     >>> [round(float(level), 1) for level in (levels.resin, levels.void, levels.fibre)]
-    [0.4, 0.2, 0.5]
+    [0.4, 0.3, 0.5]
     >>> find_levels(np.full(9, 0.5)).fibre
     inf
     """
@@ -75,7 +74,7 @@ def find_levels(values: np.ndarray) -> Levels:
     smooth = gaussian_filter1d(counts, _SMOOTHING)
     mode = int(np.argmax(np.where(is_matrix, smooth, -1)))
     sigma = _half_width(smooth, mode) * float(greys[1] - greys[0])
-    void = _void_level(counts, greys, float(greys[mode]), sigma)
+    void = float(greys[mode]) - VOID_SIGMAS * sigma
     solid = greys >= void
     fibre = _otsu(counts[solid], greys[solid])
     if _between_classes(counts[solid], greys[solid], fibre) < TWO_CLASSES:
@@ -104,18 +103,6 @@ def _half_width(smooth: np.ndarray, mode: int) -> float:
     # the smoothing of the histogram has widened the mode
     width = max(min(widths, default=1.0) - 0.5, 0.0)
     return float(np.sqrt(max(width**2 - _SMOOTHING**2, 0.25)))
-
-
-def _void_level(counts: np.ndarray, greys: np.ndarray, resin: float, sigma: float) -> float:
-    level = resin - VOID_SIGMAS * sigma
-    dark = greys < level
-    if not counts[dark].any():
-        return level
-    # without noise, four sigmas are less than the blur of a void's edge, which lies half way
-    # down; the lower quartile, because the blurred edges of small voids are many
-    below = np.cumsum(counts[dark])
-    floor = float(greys[np.searchsorted(below, below[-1] / 4)])
-    return min(level, (resin + floor) / 2)
 
 
 def _between_classes(counts: np.ndarray, greys: np.ndarray, threshold: float) -> float:

@@ -24,8 +24,7 @@ def _fibre_fraction(picture: Picture) -> float:
 
 
 def _fibre_density(picture: Picture) -> float | None:
-    fibres = picture.fibres
-    return None if fibres is None else len(fibres.centres) / picture.grey.size
+    return None if picture.fibres is None else picture.fibres.density
 
 
 def _spacing(index: int) -> Measure:

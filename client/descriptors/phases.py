@@ -41,7 +41,8 @@ def segment(smooth: np.ndarray) -> Phases:
     Fibres are what is brighter than Otsu's threshold of what is not dark. Polishing rounds their
     shoulders and leaves a dark seam, so that the threshold alone takes off a rim: between the
     resin's grey and the threshold, a pixel is fibre on the bright side of the edge, where the
-    Laplacian is negative.
+    Laplacian is negative. Between the resin's grey and half way down, a pixel is dark on the
+    dark side.
 
     Parameters
     ----------
@@ -62,12 +63,21 @@ def segment(smooth: np.ndarray) -> Phases:
     (441, 441, 0.3)
     """
     levels = find_levels(smooth)
-    dark = np.asarray(smooth < levels.void, dtype=np.uint8)
+    curvature = cv2.Laplacian(smooth, cv2.CV_32F)
+    dark = _dark(smooth, curvature, levels)
     bright = smooth > levels.fibre
     if not bright.any():
         return Phases(fibre=np.zeros_like(dark), dark=dark, levels=levels, contrast=0.0)
     contrast = float(np.median(smooth[bright])) - levels.resin
     edge = smooth > levels.resin + _EDGE_FROM * contrast
-    fibre = bright | (edge & (cv2.Laplacian(smooth, cv2.CV_32F) < 0))
-    tidy = cv2.medianBlur(fibre.astype(np.uint8), 5)
-    return Phases(fibre=np.asarray(tidy), dark=dark, levels=levels, contrast=contrast)
+    fibre = cv2.medianBlur((bright | (edge & (curvature < 0))).astype(np.uint8), 5)
+    return Phases(fibre=np.asarray(fibre), dark=dark, levels=levels, contrast=contrast)
+
+
+def _dark(smooth: np.ndarray, curvature: np.ndarray, levels: Levels) -> np.ndarray:
+    dark = smooth < levels.void
+    if dark.any():
+        # the lower quartile, because the blurred edges of small voids are many
+        floor = float(np.quantile(smooth[dark], 0.25))
+        dark &= (curvature > 0) | (smooth < (levels.resin + floor) / 2)
+    return dark.astype(np.uint8)

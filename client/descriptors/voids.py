@@ -11,7 +11,7 @@ SMALLEST_PX = 5
 """Diameter below which a dark spot is no void where no fibre gives the scale."""
 
 # of a fibre's diameter: what is narrower is a crack or a seam
-_SMALLEST = 0.25
+_SMALLEST = 0.35
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +88,7 @@ def void_mask(dark: np.ndarray, fibre_diameter: float | None) -> np.ndarray:
     ndarray of shape (height, width), uint8, 0 or 1
     """
     width = SMALLEST_PX if fibre_diameter is None else max(_SMALLEST * fibre_diameter, 3)
-    side = 2 * round(width / 2 - 0.5) + 1
+    side = int(width) | 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     return np.asarray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, disc))
 
