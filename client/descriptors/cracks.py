@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import skeletonize
 
 from client.descriptors.phases import Phases
@@ -51,12 +50,9 @@ def crack_mask(flat: np.ndarray, phases: Phases, void: np.ndarray) -> np.ndarray
     if not np.any((depth > deep) & apart):
         return np.zeros(flat.shape, dtype=bool)
     ridge = np.maximum(*(_ridge(flat, scale) for scale in SCALES_PX))
-    # the weaker of two conditions decides, each in units of what it asks for
-    faint = np.minimum(depth / (_SHALLOW * deep), ridge / (_FAINT_RIDGE * deep))
-    sure = np.minimum(depth / deep, ridge / (_RIDGE * deep))
-    score = np.where(apart, np.where(sure > 1, 2.0, np.where(faint > 1, 1.0, 0.0)), 0.0)
-    lines = apply_hysteresis_threshold(score, 0.5, 1.5)
-    return _elongated(lines.astype(np.uint8))
+    faint = (depth > _SHALLOW * deep) & (ridge > _FAINT_RIDGE * deep) & apart
+    sure = faint & (depth > deep) & (ridge > _RIDGE * deep)
+    return _lines(faint.astype(np.uint8), sure)
 
 
 def length(lines: np.ndarray) -> float:
@@ -105,11 +101,12 @@ def _ridge(flat: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(scale**2 * larger)
 
 
-def _elongated(lines: np.ndarray) -> np.ndarray:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
-    thin = skeletonize(lines > 0)
+def _lines(faint: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(faint, connectivity=8)
+    keep = np.zeros(len(stats), dtype=bool)
+    keep[labels[sure]] = True
+    thin = skeletonize(keep[labels])
     lengths = np.bincount(labels[thin], minlength=len(stats))
     areas = stats[:, cv2.CC_STAT_AREA]
-    keep = (lengths >= _SHORTEST_PX) & (lengths**2 >= _ELONGATION * areas)
-    keep[0] = False
+    keep &= (lengths >= _SHORTEST_PX) & (lengths**2 >= _ELONGATION * areas)
     return np.asarray(thin & keep[labels])

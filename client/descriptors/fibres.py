@@ -67,7 +67,7 @@ def find_fibres(fibre: np.ndarray) -> Fibres | None:
     num_px = int(cv2.countNonZero(fibre))
     if num_px in (0, fibre.size):
         return None
-    distance = cv2.distanceTransform(fibre, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = cv2.distanceTransform(fibre, cv2.DIST_L2, cv2.DIST_MASK_5)
     radius = 3 * float(distance.sum(dtype=np.float64)) / num_px
     if radius < MIN_RADIUS_PX:
         return None

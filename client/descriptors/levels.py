@@ -20,6 +20,22 @@ _SMOOTHING = 2.0
 _ONE_SIGMA = np.exp(-0.5)
 
 
+SAMPLES = 512
+"""Pixels along the shorter side that a histogram or a quantile is taken from."""
+
+
+def thinned(image: np.ndarray) -> np.ndarray:
+    """Return every nth row and column, with about `SAMPLES` along the shorter side.
+
+    Examples
+    --------
+    >>> thinned(np.zeros((1100, 2000))).shape, thinned(np.zeros((600, 600))).shape
+    ((550, 1000), (600, 600))
+    """
+    step = max(1, min(image.shape) // SAMPLES)
+    return image[::step, ::step]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Levels:
     """Grey levels, all on the scale of the values that they were found in.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from client.descriptors.levels import Levels, find_levels
+from client.descriptors.levels import Levels, find_levels, thinned
 
 SMOOTHING_PX = 1.5
 
@@ -62,15 +62,17 @@ def segment(smooth: np.ndarray) -> Phases:
     >>> int(phases.fibre.sum()), int((grey > 0.6).sum()), round(phases.contrast, 1)
     (441, 441, 0.3)
     """
-    levels = find_levels(smooth)
+    few = thinned(smooth)
+    levels = find_levels(few)
     curvature = cv2.Laplacian(smooth, cv2.CV_32F)
     dark = _dark(smooth, curvature, levels)
-    bright = smooth > levels.fibre
-    if not bright.any():
+    bright = few[few > levels.fibre]
+    if not len(bright):
         return Phases(fibre=np.zeros_like(dark), dark=dark, levels=levels, contrast=0.0)
-    contrast = float(np.median(smooth[bright])) - levels.resin
+    contrast = float(np.median(bright)) - levels.resin
     edge = smooth > levels.resin + _EDGE_FROM * contrast
-    fibre = cv2.medianBlur((bright | (edge & (curvature < 0))).astype(np.uint8), 5)
+    fibre = (smooth > levels.fibre) | (edge & (curvature < 0))
+    fibre = cv2.medianBlur(fibre.astype(np.uint8), 5)
     return Phases(fibre=np.asarray(fibre), dark=dark, levels=levels, contrast=contrast)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from client.descriptors.levels import thinned
+
 # difference of two Laplacians: blind to slopes and curvature
 _IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
 _LAPLACIAN_GAIN = 20.0
@@ -30,7 +32,7 @@ def noise(grey: np.ndarray) -> float:
     >>> round(noise(rng.normal(0.5, 0.02, (128, 128)).astype(np.float32)), 3)
     0.02
     """
-    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1])
+    response = np.abs(thinned(cv2.filter2D(grey, cv2.CV_32F, _IMMERKAER)[1:-1, 1:-1]))
     return float(1.4826 * np.median(response) / np.linalg.norm(_IMMERKAER))
 
 

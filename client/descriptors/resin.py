@@ -37,11 +37,11 @@ def pocket_mask(resin: np.ndarray, fibre_diameter: float) -> np.ndarray:
     (True, False)
     """
     radius = POCKET_DIAMETERS * fibre_diameter / 2
-    fits = cv2.distanceTransform(resin, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > radius
+    fits = cv2.distanceTransform(resin, cv2.DIST_L2, cv2.DIST_MASK_5) > radius
     if not fits.any():
         return np.zeros_like(resin)
     beyond = np.asarray(~fits, dtype=np.uint8)
-    away = cv2.distanceTransform(beyond, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    away = cv2.distanceTransform(beyond, cv2.DIST_L2, cv2.DIST_MASK_5)
     return np.asarray(resin & (away < radius), dtype=np.uint8)
 
 

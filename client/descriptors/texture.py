@@ -7,6 +7,8 @@ import numpy as np
 from scipy import fft, stats
 from skimage.feature import graycomatrix
 
+from client.descriptors.levels import thinned
+
 NUM_LEVELS = 32
 ENTROPY_BINS = 256
 CLIPPED_PERCENT = 0.5
@@ -20,7 +22,7 @@ def stretch(flat: np.ndarray) -> np.ndarray:
     Contrast and brightness, which each lab sets anew, thus do not count. Without contrast, all
     are 0.
     """
-    low, high = np.percentile(flat, [CLIPPED_PERCENT, 100 - CLIPPED_PERCENT])
+    low, high = np.percentile(thinned(flat), [CLIPPED_PERCENT, 100 - CLIPPED_PERCENT])
     if high - low < 1e-4:
         return np.zeros(flat.shape, dtype=np.uint8)
     factor = 255 / (high - low)

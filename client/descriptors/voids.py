@@ -25,11 +25,14 @@ class Regions:
     is_counted : ndarray of shape (num_regions,), bool
         Not for what the upper or left border cuts, so that neighbouring micrographs together
         count each region once.
+    is_whole : ndarray of shape (num_regions,), bool
+        Not for what any border cuts.
     """
 
     mask: np.ndarray
     areas: np.ndarray
     is_counted: np.ndarray
+    is_whole: np.ndarray
 
     @property
     def fraction(self) -> float:
@@ -49,7 +52,7 @@ class Regions:
     @property
     def median_diameter(self) -> float | None:
         """Median of the diameters of the regions that no border spoils, in px."""
-        areas = self.areas[self.is_counted] if self.is_counted.any() else self.areas
+        areas = self.areas[self.is_whole] if self.is_whole.any() else self.areas
         return float(np.median(_diameters(areas))) if len(areas) else None
 
 
@@ -72,7 +75,14 @@ def regions(mask: np.ndarray) -> Regions:
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     boxes = stats[1:]
     is_counted = (boxes[:, cv2.CC_STAT_LEFT] > 0) & (boxes[:, cv2.CC_STAT_TOP] > 0)
-    return Regions(mask=mask, areas=boxes[:, cv2.CC_STAT_AREA], is_counted=is_counted)
+    right = boxes[:, cv2.CC_STAT_LEFT] + boxes[:, cv2.CC_STAT_WIDTH]
+    lower = boxes[:, cv2.CC_STAT_TOP] + boxes[:, cv2.CC_STAT_HEIGHT]
+    return Regions(
+        mask=mask,
+        areas=boxes[:, cv2.CC_STAT_AREA],
+        is_counted=is_counted,
+        is_whole=is_counted & (right < mask.shape[1]) & (lower < mask.shape[0]),
+    )
 
 
 def void_mask(dark: np.ndarray, fibre_diameter: float | None) -> np.ndarray:
