@@ -42,7 +42,7 @@ def stripes(angle: float, spread: float, rng: np.random.Generator) -> tuple[np.n
     num_bands = 32 if spread else 1
     angles = np.radians(angle + spread * norm.ppf((np.arange(num_bands) + 0.5) / num_bands))
     rng.shuffle(angles)
-    grey = np.concatenate([_stripes(each, SIDE_PX * 4 // num_bands // 4) for each in angles])
+    grey = np.concatenate([_stripes(each, SIDE_PX // num_bands) for each in angles])
     grey = grey + rng.normal(0, 0.02, grey.shape)
     mean = np.exp(2j * angles).mean()
     away = np.angle(np.exp(2j * angles) / mean) / 2
@@ -102,7 +102,8 @@ def grains(num_grains: int, rng: np.random.Generator) -> tuple[np.ndarray, Truth
     shifts = SIDE_PX * np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)])
     around = (points + shifts[:, None]).reshape(-1, 2)
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
-    distances, nearest = cKDTree(around).query(np.column_stack([x.ravel(), y.ravel()]), k=2)
+    found = cKDTree(around).query(np.column_stack([x.ravel(), y.ravel()]), k=2)
+    distances, nearest = np.asarray(found[0]), np.asarray(found[1])
     between = np.linalg.norm(around[nearest[:, 0]] - around[nearest[:, 1]], axis=1)
     to_boundary = (distances[:, 1] ** 2 - distances[:, 0] ** 2) / (2 * between)
     labels = (nearest[:, 0] % num_grains).reshape(SIDE_PX, SIDE_PX)
@@ -110,7 +111,8 @@ def grains(num_grains: int, rng: np.random.Generator) -> tuple[np.ndarray, Truth
         to_boundary.reshape(labels.shape) < 1.5, 0.25, rng.uniform(0.5, 0.8, num_grains)[labels]
     )
     grey = cv2.GaussianBlur(grey, (0, 0), 0.8) + rng.normal(0, 0.02, grey.shape)
-    ends = (labels[1:] != labels[:-1]).sum() + (labels[:, 1:] != labels[:, :-1]).sum()
+    ends = np.count_nonzero(labels[1:] != labels[:-1])
+    ends += np.count_nonzero(labels[:, 1:] != labels[:, :-1])
     return _as_grey(grey), {"grain_intercept_um": float(2 * labels.size / ends)}
 
 

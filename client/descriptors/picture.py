@@ -80,7 +80,7 @@ class Picture:
     @cached_property
     def cracks(self) -> np.ndarray:
         """Centre lines of cracks, bool."""
-        return crack_mask(self.flat, self.phases, self.voids.mask)
+        return crack_mask(self.flat, self.phases, self.voids.mask, self.noise)
 
     @cached_property
     def orientation(self) -> Orientation | None:

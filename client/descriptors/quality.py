@@ -11,6 +11,10 @@ from client.descriptors.levels import thinned
 _IMMERKAER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
 _LAPLACIAN_GAIN = 20.0
 
+# variance without contrast, and share of it that is not noise
+_NOTHING = 1e-8
+_ONLY_NOISE = 0.05
+
 
 def noise(grey: np.ndarray) -> float:
     """Return the standard deviation of the noise, as a share of full scale.
@@ -56,8 +60,9 @@ def focus(grey: np.ndarray, noise_sigma: float) -> float | None:
     Pertuz, Puig, Garcia (2013), Pattern Recognit. 46.
     """
     laplacian = cv2.Laplacian(grey, cv2.CV_32F)[1:-1, 1:-1]
-    signal = float(grey.var(dtype=np.float64)) - noise_sigma**2
-    if signal < 1e-8:
+    variance = float(grey.var(dtype=np.float64))
+    signal = variance - noise_sigma**2
+    if signal < max(_NOTHING, _ONLY_NOISE * variance):
         return None
     curvature = float(laplacian.var(dtype=np.float64)) - _LAPLACIAN_GAIN * noise_sigma**2
     return max(curvature, 0.0) / signal

@@ -15,6 +15,10 @@ CLIPPED_PERCENT = 0.5
 _ANGLES = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 _LONGEST_LAG = 256
 
+# variance without contrast, and share of it that is correlated at all
+_NOTHING = 1e-9
+_ONLY_NOISE = 0.02
+
 
 def stretch(flat: np.ndarray) -> np.ndarray:
     """Stretch grey values to uint8, 0 to 255 from the 0.5th to the 99.5th percentile.
@@ -78,7 +82,8 @@ def correlation_length(flat: np.ndarray) -> float | None:
     Returns
     -------
     float, in px, or None without contrast
-        A quarter of the shorter side, at most 256 px, where the correlation stays above.
+        A quarter of the shorter side, at most 256 px, where the correlation stays above; 1 px
+        for noise.
 
     References
     ----------
@@ -86,14 +91,16 @@ def correlation_length(flat: np.ndarray) -> float | None:
 
     Examples
     --------
-    >>> noise = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
-    >>> round(correlation_length(cv2.GaussianBlur(noise, (0, 0), 4.0)))  # 2 sigma
-    8
+    >>> noise = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
+    >>> round(correlation_length(cv2.GaussianBlur(noise, (0, 0), 4.0)), 1)  # 2 sigma
+    7.8
     """
     profile = _covariance(flat - flat.mean(dtype=np.float64).astype(np.float32))
     origin = (4 * profile[1] - profile[2]) / 3
-    if origin <= 1e-9:
+    if profile[0] < _NOTHING:
         return None
+    if origin < _ONLY_NOISE * profile[0]:
+        return 1.0
     fallen = np.nonzero(profile[1:] < origin / np.e)[0]
     if not len(fallen):
         return float(len(profile) - 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SMALLEST_PX = 5
+SMALLEST_PX = 7
 """Diameter below which a dark spot is no void where no fibre gives the scale."""
 
 # of a fibre's diameter: what is narrower is a crack or a seam
