@@ -2,7 +2,9 @@
 
 A lab computes them (client/descriptors); the coordinator only knows their names, their units and
 the public constants that sums are taken about. Everything is measured in pixels and scaled by the
-table, so that a value in µm is the value in px times µm per px, to the last bit but rounding.
+table, so that a value in µm is the value in px times µm per px.
+
+The file is long because it is one table, to be read beside docs/descriptors.md.
 """
 
 from __future__ import annotations
@@ -52,21 +54,22 @@ class Descriptor:
     group : str
         Heading in a report.
     quantity : Quantity
-    typical, pixel_typical : float
-        Public constants near the middle of ordinary values, in `quantity.unit` and in
-        `quantity.pixel_unit`, that sums are taken about.
-    absent, pixel_absent : float
-        What stands where the thing is not found.
+    typical : float
+        A public constant near the middle of ordinary values, in `quantity.unit`, that sums are
+        taken about.
+    pixel_typical : float or None
+        The same in `quantity.pixel_unit`; None where the two units are one.
+    absent : float or None
+        What stands, in either unit, where the thing is not found; None for the typical value.
     summary, reference : str
         One line each.
     """
 
     group: Group
-    quantity: Quantity
+    quantity: Quantity = NUMBER
     typical: float
-    pixel_typical: float
-    absent: float
-    pixel_absent: float
+    pixel_typical: float | None = None
+    absent: float | None = None
     summary: str
     reference: str
 
@@ -75,8 +78,21 @@ class Descriptor:
         return self.quantity.unit if has_scale else self.quantity.pixel_unit
 
     def shift(self, *, has_scale: bool) -> float:
-        """Return the typical value in that unit."""
-        return self.typical if has_scale else self.pixel_typical
+        """Return the typical value in that unit, the constant that sums are taken about.
+
+        Examples
+        --------
+        >>> diameter = DESCRIPTORS["fibre_diameter_um"]
+        >>> [(diameter.unit(has_scale=known), diameter.shift(has_scale=known)) for known in (1, 0)]
+        [('um', 7.0), ('px', 25.0)]
+        """
+        if has_scale or self.pixel_typical is None:
+            return self.typical
+        return self.pixel_typical
+
+    def absence(self, *, has_scale: bool) -> float:
+        """Return what stands in that unit where the thing is not found."""
+        return self.shift(has_scale=has_scale) if self.absent is None else self.absent
 
     def from_pixels(self, value: float | None, um_per_px: float | None) -> float:
         """Turn a value in powers of px into the unit; None into what stands for absence.
@@ -89,163 +105,218 @@ class Descriptor:
         >>> DESCRIPTORS["void_count_per_mm2"].from_pixels(2e-6, 0.5)
         8.0
         """
-        if um_per_px is None:
-            return self.pixel_absent if value is None else value * self.quantity.pixel_factor
         if value is None:
-            return self.absent
+            return self.absence(has_scale=um_per_px is not None)
+        if um_per_px is None:
+            return value * self.quantity.pixel_factor
         return float(value * um_per_px**self.quantity.power * self.quantity.factor)
 
 
-def _descriptor(
-    group: Group,
-    typical: tuple[float, float] | float,
-    summary: str,
-    reference: str,
-    quantity: Quantity = NUMBER,
-    absent: float | None = None,
-) -> Descriptor:
-    # a pair of typical values: in the unit, in pixels; without `absent` the typical one stands
-    with_scale, in_pixels = typical if isinstance(typical, tuple) else (typical, typical)
-    return Descriptor(
-        group=group,
-        quantity=quantity,
-        typical=with_scale,
-        pixel_typical=in_pixels,
-        absent=with_scale if absent is None else absent,
-        pixel_absent=in_pixels if absent is None else absent,
-        summary=summary,
-        reference=reference,
-    )
-
-
-_E112 = "ASTM E112"
-_HARALICK = "Haralick et al. 1973"
-_ADVANI = "Advani, Tucker 1987"
-_BIGUN = "Bigün, Granlund 1987"
-
 DESCRIPTORS: dict[str, Descriptor] = {
-    "fibre_area_fraction": _descriptor(
-        "fibres", 0.5, "share of the area that is fibre", "Otsu 1979; ASTM D3171", absent=0.0
-    ),
-    "fibre_count_per_mm2": _descriptor(
-        "fibres",
-        (13000.0, 1000.0),
-        "fibres whose centre lies inside, per area",
-        "Danielsson 1980",
-        NUMBER_DENSITY,
+    "fibre_area_fraction": Descriptor(
+        group="fibres",
+        typical=0.5,
         absent=0.0,
+        summary="share of the area that is fibre",
+        reference="Otsu 1979; Marr, Hildreth 1980",
     ),
-    "fibre_diameter_um": _descriptor(
-        "fibres", (7.0, 25.0), "median fibre diameter", "Danielsson 1980", LENGTH
+    "fibre_count_per_mm2": Descriptor(
+        group="fibres",
+        quantity=NUMBER_DENSITY,
+        typical=13000.0,
+        pixel_typical=800.0,
+        absent=0.0,
+        summary="fibres whose centre lies inside, per area",
+        reference="Danielsson 1980",
     ),
-    "fibre_spacing_ratio": _descriptor(
-        "fibres",
-        1.1,
-        "mean distance from a fibre's centre to the nearest one, in diameters",
-        "Clark, Evans 1954",
+    "fibre_diameter_um": Descriptor(
+        group="fibres",
+        quantity=LENGTH,
+        typical=7.0,
+        pixel_typical=25.0,
+        summary="diameter of the circle with a fibre's mean area",
+        reference="Danielsson 1980",
     ),
-    "fibre_spacing_variation": _descriptor(
-        "fibres", 0.1, "coefficient of variation of that distance", "Clark, Evans 1954"
+    "fibre_spacing_ratio": Descriptor(
+        group="fibres",
+        typical=1.05,
+        summary="mean distance from a fibre's centre to the nearest one, in diameters",
+        reference="Clark, Evans 1954",
     ),
-    "fibre_fraction_variation": _descriptor(
-        "fibres",
-        0.2,
-        "coefficient of variation of the fibre fraction in windows of four diameters",
-        "Pyrz 1994",
+    "fibre_spacing_variation": Descriptor(
+        group="fibres",
+        typical=0.07,
+        summary="coefficient of variation of that distance",
+        reference="Clark, Evans 1954",
     ),
-    "orientation_cos2": _descriptor(
-        "orientation", 0.0, "mean of cos 2θ, θ from the rows' direction", _ADVANI
+    "fibre_fraction_variation": Descriptor(
+        group="fibres",
+        typical=0.2,
+        summary="coefficient of variation of the fibre fraction in windows of four diameters",
+        reference="Pyrz 1994",
     ),
-    "orientation_sin2": _descriptor(
-        "orientation", 0.0, "mean of sin 2θ, counter-clockwise as seen", _ADVANI
+    "orientation_cos2": Descriptor(
+        group="orientation",
+        typical=0.0,
+        summary="mean of cos 2θ, θ from the rows' direction",
+        reference="Advani, Tucker 1987",
     ),
-    "orientation_order": _descriptor(
-        "orientation", 0.2, "1: all runs one way; 0: no way before others", _ADVANI, absent=0.0
+    "orientation_sin2": Descriptor(
+        group="orientation",
+        typical=0.0,
+        summary="mean of sin 2θ, counter-clockwise as seen",
+        reference="Advani, Tucker 1987",
     ),
-    "orientation_spread_deg": _descriptor(
-        "orientation",
-        40.0,
-        "root mean square angle to the mean direction; 52° if all are alike",
-        _BIGUN,
-        ANGLE,
+    "orientation_order": Descriptor(
+        group="orientation",
+        typical=0.1,
+        absent=0.0,
+        summary="1: all runs one way; 0: no way before others",
+        reference="Advani, Tucker 1987",
+    ),
+    "orientation_spread_deg": Descriptor(
+        group="orientation",
+        quantity=ANGLE,
+        typical=50.0,
         absent=52.0,
+        summary="root mean square angle to the mean direction; 52° if all are alike",
+        reference="Bigün, Granlund 1987",
     ),
-    "coherency": _descriptor(
-        "orientation", 0.5, "share of the gradients' energy that has a direction", _BIGUN
+    "coherency": Descriptor(
+        group="orientation",
+        typical=0.45,
+        summary="share of the gradients' energy that has a direction",
+        reference="Bigün, Granlund 1987",
     ),
-    "void_area_fraction": _descriptor(
-        "voids", 0.02, "share of the area that is void", "ASTM D2734", absent=0.0
-    ),
-    "void_count_per_mm2": _descriptor(
-        "voids", (150.0, 10.0), "voids per area", "Gundersen 1977", NUMBER_DENSITY, absent=0.0
-    ),
-    "void_median_diameter_um": _descriptor(
-        "voids",
-        (10.0, 35.0),
-        "median diameter of the circles with the voids' areas",
-        "ISO 9276-6",
-        LENGTH,
+    "void_area_fraction": Descriptor(
+        group="voids",
+        typical=0.02,
         absent=0.0,
+        summary="share of the area that is void",
+        reference="Paciornik, d'Almeida 2009",
     ),
-    "void_largest_diameter_um": _descriptor(
-        "voids",
-        (15.0, 50.0),
-        "diameter of the circle with the largest void's area",
-        "Murakami 2002",
-        LENGTH,
+    "void_count_per_mm2": Descriptor(
+        group="voids",
+        quantity=NUMBER_DENSITY,
+        typical=150.0,
+        pixel_typical=10.0,
         absent=0.0,
+        summary="voids per area",
+        reference="Gundersen 1977",
     ),
-    "resin_rich_area_fraction": _descriptor(
-        "resin",
-        0.05,
-        "share of the area where a disc of 1.25 fibre diameters fits between fibres",
-        "Matheron 1975",
+    "void_median_diameter_um": Descriptor(
+        group="voids",
+        quantity=LENGTH,
+        typical=10.0,
+        pixel_typical=35.0,
         absent=0.0,
+        summary="median diameter of the circles with the voids' areas",
+        reference="ISO 9276-6",
     ),
-    "resin_pocket_largest_um": _descriptor(
-        "resin",
-        (20.0, 70.0),
-        "diameter of the circle with the area of the largest such pocket",
-        "Matheron 1975",
-        LENGTH,
+    "void_largest_diameter_um": Descriptor(
+        group="voids",
+        quantity=LENGTH,
+        typical=15.0,
+        pixel_typical=50.0,
         absent=0.0,
+        summary="diameter of the circle with the largest void's area",
+        reference="Murakami 2002",
     ),
-    "matrix_chord_length_um": _descriptor(
-        "resin", (5.0, 18.0), "mean chord in the resin", "Underwood 1970", LENGTH
+    "resin_rich_area_fraction": Descriptor(
+        group="resin",
+        typical=0.03,
+        absent=0.0,
+        summary="share of the area where a disc with a radius of 1.25 fibre diameters fits",
+        reference="Matheron 1975",
     ),
-    "crack_length_density": _descriptor(
-        "cracks", (1.0, 300.0), "length of cracks per area", "Steger 1998", LENGTH_DENSITY, 0.0
+    "resin_pocket_largest_um": Descriptor(
+        group="resin",
+        quantity=LENGTH,
+        typical=25.0,
+        pixel_typical=90.0,
+        absent=0.0,
+        summary="diameter of the circle with the area of the largest such pocket",
+        reference="Matheron 1975",
     ),
-    "crack_count_per_mm2": _descriptor(
-        "cracks", (50.0, 4.0), "cracks per area", "Steger 1998", NUMBER_DENSITY, 0.0
+    "matrix_chord_length_um": Descriptor(
+        group="resin",
+        quantity=LENGTH,
+        typical=7.0,
+        pixel_typical=25.0,
+        summary="mean chord in the resin",
+        reference="Underwood 1970",
     ),
-    "correlation_length_um": _descriptor(
-        "texture",
-        (2.5, 9.0),
-        "distance at which the two-point correlation has fallen to 1/e",
-        "Torquato 2002",
-        LENGTH,
+    "crack_length_density": Descriptor(
+        group="cracks",
+        quantity=LENGTH_DENSITY,
+        typical=1.0,
+        pixel_typical=300.0,
+        absent=0.0,
+        summary="length of cracks per area",
+        reference="Steger 1998",
     ),
-    "glcm_contrast": _descriptor(
-        "texture", 4.0, "co-occurrence of 32 grey levels: mean squared difference", _HARALICK
+    "crack_count_per_mm2": Descriptor(
+        group="cracks",
+        quantity=NUMBER_DENSITY,
+        typical=100.0,
+        pixel_typical=8.0,
+        absent=0.0,
+        summary="cracks per area",
+        reference="Steger 1998",
     ),
-    "glcm_homogeneity": _descriptor(
-        "texture", 0.6, "co-occurrence: mean of 1 / (1 + difference²)", _HARALICK
+    "correlation_length_um": Descriptor(
+        group="texture",
+        quantity=LENGTH,
+        typical=3.0,
+        pixel_typical=12.0,
+        summary="distance at which the two-point correlation has fallen to 1/e",
+        reference="Torquato 2002",
     ),
-    "glcm_correlation": _descriptor(
-        "texture", 0.95, "co-occurrence: correlation of neighbours", _HARALICK
+    "glcm_contrast": Descriptor(
+        group="texture",
+        typical=5.0,
+        summary="co-occurrence of 32 grey levels: mean squared difference",
+        reference="Haralick et al. 1973",
     ),
-    "grey_entropy": _descriptor(
-        "texture", 7.0, "entropy of the grey values", "Shannon 1948", ENTROPY, absent=0.0
+    "glcm_homogeneity": Descriptor(
+        group="texture",
+        typical=0.5,
+        summary="co-occurrence: mean of 1 / (1 + difference²)",
+        reference="Haralick et al. 1973",
     ),
-    "grain_intercept_um": _descriptor(
-        "grains", (4.0, 15.0), "mean lineal intercept between boundaries", _E112, LENGTH
+    "glcm_correlation": Descriptor(
+        group="texture",
+        typical=0.95,
+        summary="co-occurrence: correlation of neighbours",
+        reference="Haralick et al. 1973",
     ),
-    "focus": _descriptor(
-        "quality", 0.1, "variance of the Laplacian over that of the grey", "Pertuz et al. 2013"
+    "grey_entropy": Descriptor(
+        group="texture",
+        quantity=ENTROPY,
+        typical=7.0,
+        absent=0.0,
+        summary="entropy of the grey values",
+        reference="Shannon 1948",
     ),
-    "noise": _descriptor(
-        "quality", 0.02, "standard deviation of the noise, of full scale", "Immerkær 1996"
+    "grain_intercept_um": Descriptor(
+        group="grains",
+        quantity=LENGTH,
+        typical=7.0,
+        pixel_typical=25.0,
+        summary="mean lineal intercept between boundaries",
+        reference="ASTM E112",
+    ),
+    "focus": Descriptor(
+        group="quality",
+        typical=0.1,
+        summary="variance of the Laplacian over that of the grey",
+        reference="Pertuz et al. 2013",
+    ),
+    "noise": Descriptor(
+        group="quality",
+        typical=0.02,
+        summary="standard deviation of the noise, of full scale",
+        reference="Immerkær 1996",
     ),
 }
 """The descriptors by name, in the order in which a report lists them."""

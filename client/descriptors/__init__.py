@@ -48,7 +48,7 @@ def describe(grey: np.ndarray, names: Sequence[str], um_per_px: float | None) ->
     >>> grey = np.full((64, 64), 0.4, dtype=np.float32)
     >>> grey[20:40, 20:40] = 0.05
     >>> describe(grey, ["void_area_fraction", "void_largest_diameter_um"], 0.5).round(2)
-    array([ 0.1, 11.1])
+    array([ 0.09, 11.06])
     """
     unknown = [name for name in names if name not in DESCRIPTORS]
     if unknown:

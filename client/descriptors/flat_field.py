@@ -39,8 +39,8 @@ def flatten(grey: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    Model and robust fit as in Leong, Brady, McGee (2003), Correction of uneven illumination
-    (vignetting) in digital microscopy images, J. Clin. Pathol. 56, 619-621, with phases added.
+    A quadratic shading model as in Likar, Maintz, Viergever, Pernuš (2000), Retrospective shading
+    correction based on entropy minimization, J. Microsc. 197; fitted here within the phases.
 
     Examples
     --------

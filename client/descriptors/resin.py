@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-POCKET_DIAMETERS = 1.25
-"""Diameter of the disc that fits into a pocket and not between fibres, in fibre diameters."""
+POCKET_RADIUS = 1.25
+"""Radius of the disc that fits into a pocket and not between fibres, in fibre diameters."""
 
 
 def pocket_mask(resin: np.ndarray, fibre_diameter: float) -> np.ndarray:
-    """Open the resin by a disc of 1.25 fibre diameters: what is left is rich in resin.
+    """Open the resin by a disc whose radius is 1.25 fibre diameters: what is left is a pocket.
 
     An opening by a large disc is two distances: where a disc's centre fits, and what is within
     its radius of such a centre.
@@ -32,11 +32,11 @@ def pocket_mask(resin: np.ndarray, fibre_diameter: float) -> np.ndarray:
     --------
     >>> resin = np.zeros((40, 60), dtype=np.uint8)
     >>> resin[10:30, 10:30], resin[:, 40:45] = 1, 1
-    >>> pockets = pocket_mask(resin, 8.0)
+    >>> pockets = pocket_mask(resin, 6.0)
     >>> bool(pockets[20, 20]), bool(pockets[20, 42])
     (True, False)
     """
-    radius = POCKET_DIAMETERS * fibre_diameter / 2
+    radius = POCKET_RADIUS * fibre_diameter
     fits = cv2.distanceTransform(resin, cv2.DIST_L2, cv2.DIST_MASK_5) > radius
     if not fits.any():
         return np.zeros_like(resin)

@@ -96,6 +96,19 @@ def void_mask(dark: np.ndarray, fibre_diameter: float | None) -> np.ndarray:
     Returns
     -------
     ndarray of shape (height, width), uint8, 0 or 1
+
+    References
+    ----------
+    Paciornik, d'Almeida (2009), Measurement of void content and distribution in composite
+    materials through digital microscopy, J. Compos. Mater. 43.
+
+    Examples
+    --------
+    >>> dark = np.zeros((40, 40), dtype=np.uint8)
+    >>> dark[:, 5:8], dark[20:32, 20:32] = 1, 1
+    >>> kept = void_mask(dark, None)
+    >>> int(kept[:, :10].sum()), int(kept.sum()) > 120
+    (0, True)
     """
     width = SMALLEST_PX if fibre_diameter is None else max(_SMALLEST * fibre_diameter, 3)
     side = int(width) | 1
