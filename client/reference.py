@@ -158,6 +158,7 @@ def agreement(vectors: np.ndarray, reference: np.ndarray, fractions: np.ndarray)
         reference,
         fractions[:, None],
         feature_shift=np.zeros(reference.shape[1]),
+        feature_weight=np.ones(reference.shape[1]),
         target_shift=np.zeros(1),
     )
     known, ours = (standardiser.features(part).astype(float) for part in (reference, vectors))

@@ -7,6 +7,7 @@ one agreement, read from top to bottom.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from common.configuration import Section, override, parse, parse_toml, read_toml
+from common.descriptors import DESCRIPTORS
 from common.errors import UnitError
 from common.units import check_unit, seconds
 
@@ -38,6 +40,11 @@ STRATEGY_OPTIONS = {
 }
 """The strategies, and the keys of ``[training]`` that belong to each."""
 
+
+GROUP_SHARE = 0.1
+"""Variance of a group of named features, as a share of that of the deep ones."""
+
+MOST_WEIGHT = 8.0
 
 LONGEST_WAIT_S = 30 * 24 * 3600.0
 
@@ -69,6 +76,13 @@ def _is_sha256(digest: str) -> str:
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise ValueError(f"a SHA-256 has 64 hexadecimal digits in lower case, found {digest!r}")
     return digest
+
+
+def _is_descriptor(name: str) -> str:
+    if name not in DESCRIPTORS:
+        close = difflib.get_close_matches(name, DESCRIPTORS, n=1, cutoff=0.0)
+        raise ValueError(f"there is no descriptor {name!r}; the closest is {close[0]!r}")
+    return name
 
 
 def _printable(text: str) -> str:
@@ -152,7 +166,14 @@ class Backbone(Section):
 class Descriptors(Section):
     """Classical measures of the micrograph that the head sees beside the network's features."""
 
-    names: tuple[str, ...] = ()
+    names: tuple[Annotated[str, AfterValidator(_is_descriptor)], ...] = ()
+
+    @model_validator(mode="after")
+    def _each_stands_once(self) -> Descriptors:
+        doubled = sorted({name for name in self.names if self.names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"{doubled[0]!r} stands twice")
+        return self
 
 
 class Head(Section):
@@ -217,6 +238,13 @@ class Federation(Section):
     training: Training = Training()
     privacy: Privacy = Privacy()
 
+    @model_validator(mode="after")
+    def _names_of_features_differ(self) -> Federation:
+        for name in self.covariates:
+            if name in self.descriptors.names:
+                raise ValueError(f"{name!r} is a covariate and a descriptor; rename the covariate")
+        return self
+
     @property
     def num_deep_features(self) -> int:
         """Length of the deep part of a specimen's vector.
@@ -229,14 +257,45 @@ class Federation(Section):
 
     @property
     def num_features(self) -> int:
-        """Length of a specimen's vector: deep features, then one number a covariate."""
-        return self.num_deep_features + len(self.covariates)
+        """Length of a specimen's vector: deep features, descriptors, covariates."""
+        return self.num_deep_features + len(self.descriptors.names) + len(self.covariates)
+
+    @property
+    def named_features(self) -> dict[str, str]:
+        """The unit of each feature that has a name, after the deep ones, in their order."""
+        has_scale = self.imaging.scale == "physical"
+        described = {
+            name: DESCRIPTORS[name].unit(has_scale=has_scale) for name in self.descriptors.names
+        }
+        return described | {name: covariate.unit for name, covariate in self.covariates.items()}
 
     @property
     def feature_shift(self) -> np.ndarray:
-        """Public constants that features are summed about: zero, middle of a covariate's range."""
+        """Public constants that features are summed about.
+
+        Zero, typical values of descriptors, middles of covariates' ranges.
+        """
+        has_scale = self.imaging.scale == "physical"
+        typical = [DESCRIPTORS[name].shift(has_scale=has_scale) for name in self.descriptors.names]
         middles = [sum(covariate.range) / 2 for covariate in self.covariates.values()]
-        return np.concatenate([np.zeros(self.num_deep_features), middles])
+        return np.concatenate([np.zeros(self.num_deep_features), typical, middles])
+
+    @property
+    def feature_weight(self) -> np.ndarray:
+        """What each standardised feature is multiplied by before the head sees it.
+
+        Thousands of deep features would drown a few with a name. Each group, deep features,
+        descriptors, covariates, is scaled as a whole (docs/decisions/feature-vector.md).
+        """
+        deep = self.num_deep_features
+        return np.concatenate(
+            [np.ones(deep)]
+            + [
+                np.full(count, min((GROUP_SHARE * deep / count) ** 0.5, MOST_WEIGHT))
+                for count in (len(self.descriptors.names), len(self.covariates))
+                if count
+            ]
+        )
 
     @property
     def target_shift(self) -> np.ndarray:

@@ -355,7 +355,7 @@ def _read_standardiser(reader: RecordReader, shapes: Shapes) -> Standardiser:
     num_features = next(iter(shapes.values()))[1]
     num_targets = list(shapes.values())[-1][0]
     expected = {
-        **vectors(("feature_mean", "feature_scale"), num_features),
+        **vectors(("feature_mean", "feature_scale", "feature_weight"), num_features),
         **vectors(("target_mean", "target_scale"), num_targets),
     }
     return Standardiser(**reader.arrays(STANDARDISER, expected, "float64"))

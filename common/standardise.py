@@ -85,11 +85,14 @@ class Standardiser:
     Attributes
     ----------
     feature_mean, feature_scale : ndarray of shape (n_features,), float64
+    feature_weight : ndarray of shape (n_features,), float64
+        Multiplies a standardised feature, so that groups of few features count beside large ones.
     target_mean, target_scale : ndarray of shape (n_targets,), float64, in the targets' units
     """
 
     feature_mean: np.ndarray
     feature_scale: np.ndarray
+    feature_weight: np.ndarray
     target_mean: np.ndarray
     target_scale: np.ndarray
 
@@ -111,6 +114,7 @@ class Standardiser:
         return cls(
             feature_mean=feature_mean,
             feature_scale=_usable(feature_mean, feature_scale),
+            feature_weight=feature_weight,
             target_mean=target_mean,
             target_scale=_usable(target_mean, target_scale),
         )
@@ -129,14 +133,15 @@ class Standardiser:
             Moments.of(features, feature_shift),
             Moments.of(targets, target_shift),
             feature_shift=feature_shift,
+            feature_weight=feature_weight,
             target_shift=target_shift,
         )
 
     def features(self, values: np.ndarray) -> np.ndarray:
-        """Standardise and clip features to ±4; shape kept, float32."""
+        """Standardise features, clip them to ±4 and weigh them; shape kept, float32."""
         scaled = (np.asarray(values, dtype=np.float64) - self.feature_mean) / self.feature_scale
-        clipped: np.ndarray = np.clip(scaled, -CLIP, CLIP).astype(np.float32)
-        return clipped
+        weighed: np.ndarray = (np.clip(scaled, -CLIP, CLIP) * self.feature_weight).astype(np.float32)
+        return weighed
 
     def targets(self, values: np.ndarray) -> np.ndarray:
         """Standardise targets; shape kept, float32, NaN stays NaN."""

@@ -110,6 +110,7 @@ class Coordinator:
             sum((reply.features for reply in others), start=first.features),
             sum((reply.targets for reply in others), start=first.targets),
             feature_shift=self.federation.feature_shift,
+            feature_weight=self.federation.feature_weight,
             target_shift=self.federation.target_shift,
         )
 

@@ -128,6 +128,7 @@ def _train_alone(
         features,
         targets,
         feature_shift=federation.feature_shift,
+        feature_weight=federation.feature_weight,
         target_shift=federation.target_shift,
     )
     plan = plan_for(
@@ -159,6 +160,7 @@ def _fit_each_target(labs: Sequence[Lab], model: Callable[[int, int, int], Any])
         features,
         targets,
         feature_shift=federation.feature_shift,
+        feature_weight=federation.feature_weight,
         target_shift=federation.target_shift,
     )
     x, y = standardiser.features(features), standardiser.targets(targets)

@@ -39,6 +39,7 @@ def test_a_head_that_overflows_for_some_specimens_learns_nothing() -> None:
     standardiser = Standardiser(
         feature_mean=np.zeros(NUM_FEATURES),
         feature_scale=np.ones(NUM_FEATURES),
+        feature_weight=np.ones(NUM_FEATURES),
         target_mean=np.zeros(1),
         target_scale=np.ones(1),
     )
