@@ -41,16 +41,17 @@ def maker_of_small_labs(folder: Path) -> Callable[[str], SmallLab]:
 
     def make(name: str) -> SmallLab:
         path = folder / name
-        _write(path, np.random.default_rng(zlib.crc32(name.encode())))
+        write_small_lab(path, np.random.default_rng(zlib.crc32(name.encode())), NUM_SPECIMENS)
         return SmallLab(path)
 
     return make
 
 
-def _write(path: Path, rng: np.random.Generator) -> None:
+def write_small_lab(path: Path, rng: np.random.Generator, num_specimens: int) -> None:
+    """Write a lab's folder."""
     (path / "images").mkdir(parents=True)
     rows = []
-    for number in range(1, NUM_SPECIMENS + 1):
+    for number in range(1, num_specimens + 1):
         specimen, sigma = f"S{number:02}", rng.uniform(0.5, 3.0)
         noise = rng.integers(1, 255, (48, 64), dtype=np.uint8)
         cv2.imwrite(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import cli_doctor, cli_join, cli_log, cli_start
+from client import cli_doctor, cli_features, cli_join, cli_log, cli_start
 
 if TYPE_CHECKING:
     from client.findings import Finding
@@ -32,10 +31,13 @@ def check(
     from client.dataset import check_folder
     from client.findings_table import as_json as findings_as_json
     from client.findings_table import print_findings
+    from client.folders import find_federation
+    from client.reference import check_reference
     from common.federation import load_federation
 
     agreement = load_federation(federation or find_federation(folder))
     _, findings = check_folder(folder, agreement, decode=True)
+    check_reference(agreement, findings)
     if as_json:
         typer.echo(findings_as_json(findings))
     else:
@@ -44,30 +46,12 @@ def check(
         raise typer.Exit(1)
 
 
+app.command(name="features")(cli_features.features)
+app.command(name="cache")(cli_features.cache)
 app.command(name="join")(cli_join.join)
 app.command(name="doctor")(cli_doctor.doctor)
 app.command(name="start")(cli_start.start)
 app.command(name="log")(cli_log.log)
-
-
-def find_federation(folder: Path) -> Path:
-    """Return the federation file in a lab's folder, or the one beside the folder.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none.
-    """
-    from common.errors import ConfigurationError
-    from common.federation import FILE_NAME
-
-    for path in (folder / FILE_NAME, folder.absolute().parent / FILE_NAME):
-        # whatever has the name is meant; what is no regular file is refused when it is read
-        if os.path.lexists(path):
-            return path
-    raise ConfigurationError(
-        f"{folder} holds no {FILE_NAME}, nor does its parent; name it with --federation FILE"
-    )
 
 
 def _closing(findings: Sequence[Finding], folder: Path, federation: str) -> str:

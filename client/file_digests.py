@@ -15,6 +15,7 @@ from pathlib import Path
 
 from client.database import reading, transaction
 from client.reading.checksums import sha256_of
+from common.errors import StateError
 
 log = logging.getLogger(__name__)
 
@@ -110,14 +111,16 @@ def forget_missing(path: Path) -> None:
 
     Raises
     ------
-    OSError, sqlite3.Error
+    StateError
         If the memo cannot be used.
     """
-    with transaction(path, _SCHEMA) as database:
-        gone = [
-            row for row in database.execute("SELECT path FROM files") if not Path(*row).exists()
-        ]
-        database.executemany("DELETE FROM files WHERE path = ?", gone)
+    try:
+        with transaction(path, _SCHEMA) as database:
+            named = database.execute("SELECT path FROM files").fetchall()
+            gone = [row for row in named if not Path(*row).exists()]
+            database.executemany("DELETE FROM files WHERE path = ?", gone)
+    except (OSError, sqlite3.Error) as error:
+        raise StateError(f"{path} cannot be used: {error}; remove it, it is made again") from error
 
 
 def _is_text(path: str) -> bool:

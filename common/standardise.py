@@ -103,6 +103,7 @@ class Standardiser:
         targets: Moments,
         *,
         feature_shift: np.ndarray,
+        feature_weight: np.ndarray,
         target_shift: np.ndarray,
     ) -> Standardiser:
         """Build the standardiser of moments that were taken about public shifts.
@@ -126,6 +127,7 @@ class Standardiser:
         targets: np.ndarray,
         *,
         feature_shift: np.ndarray,
+        feature_weight: np.ndarray,
         target_shift: np.ndarray,
     ) -> Standardiser:
         """Build the standardiser of one table, as a lab alone or a pooled data set needs it."""
@@ -140,7 +142,9 @@ class Standardiser:
     def features(self, values: np.ndarray) -> np.ndarray:
         """Standardise features, clip them to ±4 and weigh them; shape kept, float32."""
         scaled = (np.asarray(values, dtype=np.float64) - self.feature_mean) / self.feature_scale
-        weighed: np.ndarray = (np.clip(scaled, -CLIP, CLIP) * self.feature_weight).astype(np.float32)
+        weighed: np.ndarray = (np.clip(scaled, -CLIP, CLIP) * self.feature_weight).astype(
+            np.float32
+        )
         return weighed
 
     def targets(self, values: np.ndarray) -> np.ndarray:

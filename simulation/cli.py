@@ -72,8 +72,8 @@ def demo(
     """Make six virtual labs that photograph and break composites, and see if joining pays."""
     from rich.console import Console
 
+    from common.progress import steps
     from simulation.demo import num_specimens, write_demo
-    from simulation.progress import steps
 
     labs = folder / "labs"
     console = Console(stderr=True)
@@ -131,9 +131,9 @@ def _run(
     from rich.console import Console
 
     from client.feature_store import FeatureStore, default_folder
+    from common.progress import steps
     from simulation.consortium import open_consortium, read_datasets
     from simulation.experiment import run_experiment
-    from simulation.progress import steps
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     started = time.perf_counter()

@@ -38,7 +38,11 @@ def progress(server_round: int) -> Progress:
             accepted=[2, 3, 4],
         ),
         standardiser=Standardiser(
-            feature_mean=ones, feature_scale=ones, feature_weight=ones, target_mean=ones, target_scale=ones
+            feature_mean=ones,
+            feature_scale=ones,
+            feature_weight=ones,
+            target_mean=ones,
+            target_scale=ones,
         ),
         state=RoundState(
             server_round=server_round,

@@ -317,6 +317,7 @@ def test_a_lab_alone_in_the_standardiser_equals_its_own() -> None:
         training.features,
         training.targets,
         feature_shift=federation.feature_shift,
+        feature_weight=federation.feature_weight,
         target_shift=federation.target_shift,
     )
     np.testing.assert_array_equal(result.standardiser.feature_mean, own.feature_mean)

@@ -69,7 +69,11 @@ def evaluation(weight: float) -> Task:
         terms=Terms.of(FEDERATION),
         head={name: np.full(shape, weight, dtype=np.float32) for name, shape in shapes.items()},
         standardiser=Standardiser(
-            feature_mean=ones, feature_scale=ones, feature_weight=ones, target_mean=ones[:1], target_scale=ones[:1]
+            feature_mean=ones,
+            feature_scale=ones,
+            feature_weight=ones,
+            target_mean=ones[:1],
+            target_scale=ones[:1],
         ),
     )
     content = to_content(request.to_record())

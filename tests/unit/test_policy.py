@@ -136,7 +136,11 @@ def test_tasks_of_another_agreement_type_or_architecture(tmp_path: Path) -> None
         terms=TERMS,
         head=HEAD | {"0.weight": np.zeros((5, FEDERATION.num_features), dtype=np.float32)},
         standardiser=Standardiser(
-            feature_mean=ones, feature_scale=ones, feature_weight=ones, target_mean=ones[:1], target_scale=ones[:1]
+            feature_mean=ones,
+            feature_scale=ones,
+            feature_weight=ones,
+            target_mean=ones[:1],
+            target_scale=ones[:1],
         ),
     )
     with pytest.raises(RequestError, match=r"0\.weight: expected float32 of shape \(4, "):
@@ -189,7 +193,11 @@ def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
         terms=TERMS,
         head=HEAD,
         standardiser=Standardiser(
-            feature_mean=ones, feature_scale=ones, feature_weight=ones, target_mean=ones[:1], target_scale=ones[:1]
+            feature_mean=ones,
+            feature_scale=ones,
+            feature_weight=ones,
+            target_mean=ones[:1],
+            target_scale=ones[:1],
         ),
     )
     with pytest.raises(PolicyError, match="error-sums may not leave"):

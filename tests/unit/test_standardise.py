@@ -8,7 +8,9 @@ from common.standardise import CLIP, Moments, Standardiser
 
 def fit(features: np.ndarray, targets: np.ndarray) -> Standardiser:
     zeros = np.zeros(features.shape[1])
-    return Standardiser.fit(features, targets, feature_shift=zeros, target_shift=np.zeros(1))
+    return Standardiser.fit(
+        features, targets, feature_shift=zeros, feature_weight=zeros + 1, target_shift=np.zeros(1)
+    )
 
 
 def test_merged_moments_are_those_of_three_weights_and_two_labs() -> None:
@@ -44,6 +46,7 @@ def test_law_1_federated_standardiser_is_the_pooled_one(
         sum(of_features[1:], start=of_features[0]),
         sum(of_targets[1:], start=of_targets[0]),
         feature_shift=zeros,
+        feature_weight=zeros + 1,
         target_shift=shift,
     )
 

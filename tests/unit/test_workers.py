@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from client import workers
 from client.findings import RefusedError
 from client.preparation import PrepareTask
 from client.settings import Data
@@ -125,7 +124,7 @@ def test_a_worker_that_was_killed_while_idle_is_started_again(
 def test_a_process_that_cannot_start_is_an_error_by_name(
     worker: Worker, tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(WorkerError, match="cannot be started"):
         worker.run(tasks.Pid())
 

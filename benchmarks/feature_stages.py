@@ -1,0 +1,186 @@
+"""What `benchmarks.features` times: the essay's way, each stage alone, the peak, the pipeline."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from client import tiles
+from client.backbones import Network, plain_network
+from client.engines import Engine
+from client.micrographs import read_micrograph
+from client.pipeline import SpecimenJob, SpecimenVectors, run_pipeline
+from client.preparation import PrepareTask
+from client.settings import Data
+from common.cores import usable_cores
+from common.federation import Backbone, Imaging
+from common.threads import one_thread
+
+DATA = Data(table="t.csv", images=".", specimen="id", image="{id}.png")
+MATRIX = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How fast something was: images and tiles a second, and what it used meanwhile.
+
+    Attributes
+    ----------
+    images, tiles : float
+        A second of wall-clock time.
+    busy : float
+        CPU seconds a second, over the number of cores: 1 where none was ever idle.
+    memory : float
+        Highest resident memory of this process and its workers, in MB.
+    """
+
+    images: float
+    tiles: float
+    busy: float
+    memory: float
+
+
+def essay(network: Network, paths: Sequence[Path], imaging: Imaging) -> int:
+    """Do it the essay's way: one tile at a time, decoded by Pillow, torch as it comes.
+
+    Returns the number of tiles.
+    """
+    count = 0
+    for path in paths:
+        with Image.open(path) as image:
+            grey = np.asarray(image.convert("L"), dtype=np.float32) / 255
+        plan = tiles.plan(grey.shape[0], grey.shape[1], None, imaging)
+        for tile in tiles.cut(grey, plan):
+            with torch.no_grad():
+                network(torch.from_numpy(tile[None])).numpy()
+            count += 1
+    return count
+
+
+def pipeline(engine: Engine, paths: Sequence[Path], imaging: Imaging) -> int:
+    """Do it as a lab does, from files on; return the number of tiles."""
+    jobs = (
+        SpecimenJob(row=row, names=(path.name,), tasks=(_task(path, imaging),))
+        for row, path in enumerate(paths)
+    )
+    tiles_of_one = 1 if imaging.scale == "fit" else imaging.max_tiles
+    at_once = max(1, engine.tiles_at_once // tiles_of_one)
+    outcomes = list(run_pipeline(jobs, engine, jobs_at_once=at_once))
+    assert all(isinstance(outcome, SpecimenVectors) for outcome in outcomes), outcomes
+    return sum(len(outcome.tiles) for outcome in outcomes if isinstance(outcome, SpecimenVectors))
+
+
+def measure(work: Callable[[], int], num_images: int) -> Rate:
+    """Do some work, which returns its number of tiles, and tell how fast it was."""
+    process = psutil.Process()
+    before, started = _cpu_seconds(process), time.perf_counter()
+    count = work()
+    wall = time.perf_counter() - started
+    family = [process, *process.children(recursive=True)]
+    return Rate(
+        images=num_images / wall,
+        tiles=count / wall,
+        busy=(_cpu_seconds(process) - before) / wall / usable_cores(),
+        memory=sum(member.memory_info().rss for member in family) / 1e6,
+    )
+
+
+def decode_seconds(paths: Sequence[Path]) -> float:
+    """Return the seconds of one core to decode one image."""
+    return _seconds(lambda: [read_micrograph(path, DATA) for path in paths]) / len(paths)
+
+
+def cut_seconds(path: Path, imaging: Imaging) -> float:
+    """Return the seconds of one core to resample an image and cut it into its tiles."""
+    grey = read_micrograph(path, DATA)
+    plan = tiles.plan(grey.shape[0], grey.shape[1], None, imaging)
+    return _seconds(lambda: [tiles.cut(grey, plan) for _ in range(5)]) / 5
+
+
+def network_seconds(engine: Engine, tile_px: int, count: int) -> float:
+    """Return the wall-clock seconds of one tile, with as many threads as there are cores."""
+    cut = np.random.default_rng(0).random((count, tile_px, tile_px), dtype=np.float32)
+    threads = usable_cores()
+    with one_thread(), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(engine.vectors, [cut[:4]] * threads))
+        return _seconds(lambda: list(pool.map(engine.vectors, [cut] * threads))) / count / threads
+
+
+def operations(backbone: Backbone, tile_px: int) -> float:
+    """Return the floating-point operations of one tile, in the network as it was published."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        plain_network(backbone)(torch.zeros(1, tile_px, tile_px))
+    return float(counter.get_total_flops())
+
+
+def peak_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of square matrix products, one on each core at once."""
+    threads = usable_cores()
+
+    def multiply(seed: int) -> None:
+        left = torch.randn(MATRIX, MATRIX).to(dtype)
+        for _ in range(8):
+            torch.mm(left, left)
+
+    with one_thread(), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(multiply, range(threads)))
+        seconds = _seconds(lambda: list(pool.map(multiply, range(threads))))
+    return 8 * threads * 2 * MATRIX**3 / seconds
+
+
+def convolution_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of the best of some convolutions of a ResNet-50."""
+    threads, best = usable_cores(), 0.0
+    for channels, side, kernel in ((64, 56, 3), (128, 28, 3), (256, 14, 3), (256, 56, 1)):
+        image = torch.randn(4, channels, side, side).to(dtype, memory_format=torch.channels_last)
+        weight = torch.randn(channels, channels, kernel, kernel).to(dtype)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+
+        def convolve(
+            _: int, x: torch.Tensor = image, w: torch.Tensor = weight, pad: int = kernel // 2
+        ) -> None:
+            with torch.inference_mode():
+                for _ in range(10):
+                    torch.nn.functional.conv2d(x, w, padding=pad)
+
+        with one_thread(), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(convolve, range(threads)))
+            seconds = _seconds(partial(_on_all, pool, convolve, threads))
+        count = 2 * 10 * threads * 4 * (channels * side * kernel) ** 2
+        best = max(best, count / seconds)
+    return best
+
+
+def _on_all(pool: ThreadPoolExecutor, work: Callable[[int], None], threads: int) -> None:
+    list(pool.map(work, range(threads)))
+
+
+def _task(path: Path, imaging: Imaging) -> PrepareTask:
+    return PrepareTask(
+        path=path, data=DATA, um_per_px=None, imaging=imaging, with_tiles=True, descriptors=()
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    family = [process, *process.children(recursive=True)]
+    return sum(sum(member.cpu_times()[:2]) for member in family)

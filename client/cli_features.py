@@ -1,0 +1,66 @@
+"""``crossply lab features`` and ``crossply lab cache``: the slow part ahead of time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def features(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The lab's folder, which holds lab.toml.")
+    ],
+    federation: Annotated[
+        Path | None,
+        typer.Option(help="federation.toml; looked for in DIR and its parent if not given."),
+    ] = None,
+) -> None:
+    """Make the features of a lab's micrographs ahead of time, and keep them. Nothing is sent."""
+    from rich.console import Console
+
+    from client.dataset import load_dataset
+    from client.feature_store import FeatureStore, default_folder
+    from client.features import extract
+    from client.folders import find_federation
+    from common.federation import load_federation
+    from common.progress import steps
+
+    agreement = load_federation(federation or find_federation(folder))
+    dataset = load_dataset(folder, agreement)
+    store = FeatureStore(default_folder())
+    with steps(Console(stderr=True)) as progress:
+        total = sum(len(of_specimen) for of_specimen in dataset.micrographs)
+        bar = progress.add_task("micrographs to features", total=total)
+        specimens = extract(dataset, agreement, store, lambda: progress.advance(bar))
+    count, length = specimens.features.shape
+    typer.echo(f"{count} specimens have their {length} features, kept in {store.folder}.")
+
+
+def cache(
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what has not been used for a while.")
+    ] = False,
+    unused: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long is a while, for --prune.")
+    ] = "90 days",
+) -> None:
+    """Say how much room kept features take; remove those that are not used."""
+    from client.feature_store import FeatureStore, default_folder
+    from client.file_digests import DIGESTS, forget_missing
+    from common.units import seconds
+
+    store = FeatureStore(default_folder())
+    before = store.summary()
+    if prune:
+        store.prune(timedelta(seconds=seconds(unused)))
+        forget_missing(store.folder / DIGESTS)
+    found = store.summary()
+    typer.echo(f"{store.folder}: {found.num_vectors} vectors, {found.num_bytes / 1e6:.1f} MB.")
+    if prune:
+        freed = (before.num_bytes - found.num_bytes) / 1e6
+        typer.echo(f"{before.num_vectors - found.num_vectors} removed, {freed:.1f} MB.")
+    elif found.oldest_use is not None:
+        typer.echo(f"The one unused for longest was last used on {found.oldest_use}.")
