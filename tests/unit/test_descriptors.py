@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ from simulation.microscopes import micrograph
 Array = npt.NDArray[Any]
 
 NAMES = list(DESCRIPTORS)
+GUIDE = Path(__file__).parents[2] / "docs" / "descriptors.md"
 RESIN, FIBRE, VOID = 0.4, 0.7, 0.08
 
 
@@ -68,6 +70,16 @@ def test_units_are_known_and_typical_values_are_numbers(name: str) -> None:
         assert math.isfinite(descriptor.shift(has_scale=has_scale))
         assert math.isfinite(descriptor.absence(has_scale=has_scale))
     assert len(descriptor.summary) < 90 and "\n" not in descriptor.summary
+
+
+def test_the_guide_lists_the_table() -> None:
+    rows = [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
+
+    assert rows == [
+        f"| `{name}` | {it.unit(has_scale=True)} | {it.unit(has_scale=False)} "
+        f"| {it.absence(has_scale=True):g} | {it.summary} | {it.reference} |"
+        for name, it in DESCRIPTORS.items()
+    ]
 
 
 def test_a_lattice_of_fibres() -> None:
