@@ -58,7 +58,9 @@ def main() -> None:
         _add(pairs, truth, grey, None)
     _compare_quality(rng, pairs)
     table = _table(pairs, _milliseconds(rng), markdown=arguments.markdown)
-    Console(width=140 if arguments.markdown else None).print(table)
+    console = Console(width=140 if arguments.markdown else None)
+    console.print(table)
+    console.print(_alarms(pairs))
 
 
 def draw_recipe(rng: np.random.Generator) -> Recipe:
@@ -187,11 +189,21 @@ def _rows(pairs: Pairs, milliseconds: dict[str, float]) -> Iterator[tuple[str, .
         if name == "focus":
             error, agreement = "–", f"{spearmanr(truth, values).statistic:.3f} (rank)"
         else:
-            error = f"{np.median(np.abs(values - truth)):.3g}"
+            # what rounding leaves of an exact count is no error
+            error = f"{np.median(np.abs(values - truth)).round(9):.3g}"
             agreement = f"{np.corrcoef(truth, values)[0, 1]:.3f}"
         span = f"{truth.min():.3g} to {truth.max():.3g}"
         yield name, unit, str(len(truth)), span, error, agreement, f"{milliseconds[name]:.0f}"
     yield "all at once", "", "", "", "", "", f"{milliseconds['all']:.0f}"
+
+
+def _alarms(pairs: Pairs) -> str:
+    truth, values = np.array(pairs["crack_length_density"]).T
+    return (
+        f"Cracks are seen on {np.count_nonzero(values[truth == 0])} of "
+        f"{np.count_nonzero(truth == 0)} pictures of sections without any, and on "
+        f"{np.count_nonzero(values[truth > 0])} of {np.count_nonzero(truth)} of sections with some."
+    )
 
 
 def _table(pairs: Pairs, milliseconds: dict[str, float], *, markdown: bool) -> Table:

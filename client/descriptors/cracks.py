@@ -21,6 +21,7 @@ _SHALLOW = 0.35
 _RIDGE, _FAINT_RIDGE = 0.5, 0.2
 _ELONGATION = 2.0
 _SHORTEST_PX = 6.0
+_BORDER_PX = 5
 
 
 def crack_mask(
@@ -117,4 +118,13 @@ def _lines(faint: np.ndarray, sure: np.ndarray) -> np.ndarray:
     lengths = np.bincount(labels[thin], minlength=len(stats))
     areas = stats[:, cv2.CC_STAT_AREA]
     keep &= (lengths >= _SHORTEST_PX) & (lengths**2 >= _ELONGATION * areas)
+    keep &= ~_hug_the_border(stats, faint.shape)
     return np.asarray(thin & keep[labels])
+
+
+def _hug_the_border(stats: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    # the rim of a void that the border cuts off is as thin as a crack
+    left, top, width, height = stats[:, : cv2.CC_STAT_AREA].T
+    across = (left + width <= _BORDER_PX) | (left >= shape[1] - _BORDER_PX)
+    down = (top + height <= _BORDER_PX) | (top >= shape[0] - _BORDER_PX)
+    return np.asarray(across | down)
