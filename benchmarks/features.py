@@ -254,8 +254,8 @@ def main() -> None:
             records += [row | {"set": title} for row in rows]
     seconds = cached_call(options.repeat)
     console.print(
-        f"lab features, {NUM_CACHED} specimens, all kept: median {statistics.median(seconds):.2f} s "
-        f"of {len(seconds)} (start of Python included)"
+        f"lab features, {NUM_CACHED} specimens, all kept, start of Python included: "
+        f"median {statistics.median(seconds):.2f} s of {len(seconds)}"
     )
     if options.json:
         written = {"device": device, "peak": peak, "rates": records, "kept": seconds}

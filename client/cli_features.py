@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from common.federation import Federation
 
 
 def features(
@@ -36,7 +42,29 @@ def features(
         bar = progress.add_task("micrographs to features", total=total)
         specimens = extract(dataset, agreement, store, lambda: progress.advance(bar))
     count, length = specimens.features.shape
+    if agreement.named_features:
+        Console().print(_named_table(specimens.features, agreement))
     typer.echo(f"{count} specimens have their {length} features, kept in {store.folder}.")
+
+
+def _named_table(features: np.ndarray, federation: Federation) -> Table:
+    """Lay out the lab's own values of each descriptor and covariate."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from common.units import symbol
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("feature with a name", no_wrap=True)
+    for heading in ("median", "lowest", "highest"):
+        table.add_column(heading, justify="right")
+    table.add_column("unit")
+    values = features[:, federation.num_deep_features :].T
+    for (name, unit), of_name in zip(federation.named_features.items(), values, strict=True):
+        ordered = sorted(of_name.tolist())
+        shown = (ordered[len(ordered) // 2], ordered[0], ordered[-1])
+        table.add_row(name, *(f"{value:.3g}" for value in shown), symbol(unit))
+    return table
 
 
 def cache(

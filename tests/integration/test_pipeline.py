@@ -1,0 +1,176 @@
+"""Extraction as it runs at a lab: killed, crowded, described, and never growing."""
+
+import signal
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+import tomli_w
+
+import client.features
+from client.dataset import load_dataset
+from client.engine_choice import EngineChoice
+from client.engines import load_engine
+from client.feature_store import FeatureStore
+from client.features import extract
+from client.pipeline import RefusedSpecimen, SpecimenJob, SpecimenVectors, run_pipeline
+from client.preparation import PrepareTask
+from client.settings import Data
+from client.specimens import Specimens
+from common.federation import Backbone, Federation, Imaging
+
+LITE0 = Backbone(name="efficientnet_lite0")
+DATA = Data(table="t.csv", images=".", specimen="id", image="{id}.png")
+IMAGING = Imaging(scale="pixels", tile_px=32)
+
+
+@pytest.fixture
+def lab(lab: Any) -> Any:
+    """The good lab folder, under a backbone whose weights are at hand, with four tiles each."""
+    lab.federation["backbone"] = {"name": "efficientnet_lite0"}
+    lab.write()
+    return lab
+
+
+def features_of(lab: Any, kept: Path) -> Specimens:
+    federation = Federation.model_validate(lab.federation)
+    return extract(load_dataset(lab.path, federation), federation, FeatureStore(kept))
+
+
+def job(row: int, path: Path) -> SpecimenJob:
+    task = PrepareTask(
+        path=path, data=DATA, um_per_px=None, imaging=IMAGING, with_tiles=True, descriptors=()
+    )
+    return SpecimenJob(row=row, names=(path.name,), tasks=(task,))
+
+
+def test_specimens_that_share_a_batch_keep_their_own_tiles(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{row}.png" for row in range(7)]
+    for row, path in enumerate(paths):
+        cv2.imwrite(str(path), rng.integers(0, 255, (32 + 16 * row, 40), dtype=np.uint8))
+    paths[3].write_bytes(b"no image")
+    engine = load_engine(LITE0, 32, EngineChoice(engine="torch", device="cpu", precision="float32"))
+
+    def outcomes(jobs_at_once: int) -> dict[int, Any]:
+        jobs = [job(row, path) for row, path in enumerate(paths)]
+        return {done.row: done for done in run_pipeline(jobs, engine, jobs_at_once=jobs_at_once)}
+
+    alone, together = outcomes(1), outcomes(5)
+    assert alone.keys() == together.keys() == set(range(7))
+    for row in range(7):
+        if row == 3:
+            assert isinstance(together[row], RefusedSpecimen)
+            continue
+        assert len(alone[row].tiles) == len(together[row].tiles) > 0
+        np.testing.assert_allclose(together[row].tiles, alone[row].tiles, rtol=1e-4, atol=2e-5)
+
+
+def test_jobs_are_read_as_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 32), 9, dtype=np.uint8))
+    engine = load_engine(LITE0, 32, EngineChoice(engine="torch", device="cpu", precision="float32"))
+    read = count()
+
+    def endless() -> Any:
+        while True:
+            yield job(next(read), tmp_path / "a.png")
+
+    outcomes = run_pipeline(endless(), engine)
+    process, sizes = psutil.Process(), []
+    for done in range(400):
+        assert isinstance(next(outcomes), SpecimenVectors)
+        if done in (100, 399):
+            sizes.append(process.memory_info().rss)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert next(read) < 400 + 20
+    assert sizes[1] - sizes[0] < 20e6
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import client.features
+from client.dataset import load_dataset
+from client.feature_store import FeatureStore
+from common.federation import load_federation
+client.features.KEEP_EVERY_S = 0.0
+federation = load_federation(Path(sys.argv[1]))
+dataset = load_dataset(Path(sys.argv[1]), federation)
+store = FeatureStore(Path(sys.argv[2]))
+client.features.extract(dataset, federation, store, lambda: print("one", flush=True))
+"""
+
+
+def test_killed_and_called_again_makes_what_is_missing_alone(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lab.path / "federation.toml").write_text(tomli_w.dumps(lab.federation))
+    command = [sys.executable, "-c", KILLED, str(lab.path), str(tmp_path / "kept")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        for _ in range(10):
+            assert killed.stdout.readline() == "one\n"
+        workers = psutil.Process(killed.pid).children(recursive=True)
+        killed.send_signal(signal.SIGKILL)
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive, "a worker outlives its lab"
+    kept = FeatureStore(tmp_path / "kept").summary().num_vectors
+    assert 5 <= kept < 24
+    made: list[int] = []
+    pool_tiles = client.features.pool_tiles
+
+    def counted(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
+        made.append(1)
+        return pool_tiles(vectors, imaging)
+
+    monkeypatch.setattr(client.features, "pool_tiles", counted)
+    again = features_of(lab, tmp_path / "kept")
+    assert len(made) == 24 - kept
+    np.testing.assert_array_equal(again.features, features_of(lab, tmp_path / "new").features)
+
+
+def test_descriptors_follow_the_deep_features_and_cost_no_network(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = features_of(lab, tmp_path / "kept")
+    lab.federation["descriptors"] = {"names": ("grey_entropy", "noise")}
+    lab.write()
+    monkeypatch.setattr(client.features, "pool_tiles", _never)
+    described = features_of(lab, tmp_path / "kept")
+    assert described.features.shape == (24, 2562)
+    np.testing.assert_array_equal(described.features[:, :2560], plain.features)
+    entropy, noise = described.features[:, 2560:].T
+    assert (entropy > 3).all() and (noise > 0).all()
+    federation = Federation.model_validate(lab.federation)
+    assert federation.named_features == {"grey_entropy": "bit", "noise": "dimensionless"}
+    assert federation.num_features == 2562
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("kept deep features were made again")
+
+
+def test_an_engine_that_fails_is_an_error_and_leaves_what_was_made(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count()
+
+    class Failing:
+        tiles_at_once = 1
+
+        def vectors(self, tiles: np.ndarray) -> np.ndarray:
+            if next(calls) >= 10:
+                raise RuntimeError("out of memory")
+            return np.ones((len(tiles), 1280), dtype=np.float32)
+
+    monkeypatch.setattr("client.engines.load_engine", lambda *_: Failing())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        features_of(lab, tmp_path / "kept")
+    assert 1 <= FeatureStore(tmp_path / "kept").summary().num_vectors <= 10
