@@ -2,8 +2,9 @@
 
 python -m benchmarks.accuracy [--data DIR] [--demo-seeds N ...] [--json FILE]
 
-The last columns say by how much federated training beats staying alone, and how near it comes
-to pooling all data. Features are deep ones alone (EfficientNet-Lite0, ImageNet).
+Features are those of EfficientNet-Lite0 (ImageNet): of the whole micrograph in one tile, or of
+tiles that cover it; alone, or with all classical descriptors beside them. The last columns say by
+how much federated training beats staying alone, and how near it comes to pooling all data.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.feature_store import FeatureStore, default_folder
+from common.descriptors import DESCRIPTORS
 from common.federation import load_federation
 from simulation.consortium import open_consortium, read_datasets
 from simulation.demo import write_demo
@@ -31,17 +34,35 @@ from simulation.report import result_record
 SETS = {"lpbf_surface_ra": 5, "mechanical_mnist_ue": None}
 """Real sets, and the folds inside every lab (None: one held-out fifth)."""
 
+WHOLE: tuple[str, ...] = ()
+"""One tile a micrograph, as the real sets' own federation files ask for."""
+
+TILES = {
+    "lpbf_surface_ra": ("imaging.scale=pixels", "imaging.tile_px=224"),
+    # 28 px are less than any tile: enlarged eight times, and cut in four
+    "mechanical_mnist_ue": (
+        "imaging.scale=physical",
+        "imaging.um_per_px=0.125",
+        "imaging.tile_px=112",
+    ),
+}
+DESCRIPTORS_ALL = f"descriptors.names={json.dumps(list(DESCRIPTORS))}"
+NO_DESCRIPTORS = "descriptors.names=[]"
+
 DEMO_FOLDS = 5
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
-def measure(name: str, folder: Path, folds: int | None) -> dict[str, Any]:
+def measure(
+    name: str, folder: Path, folds: int | None, features: str, assignments: Sequence[str]
+) -> dict[str, Any]:
     """Run all modes on one data set and return its ``result.json``."""
-    federation = load_federation(folder)
+    federation = load_federation(folder, assignments)
     datasets = read_datasets(folder, federation)
     consortium = open_consortium(datasets, federation, FeatureStore(default_folder()))
     outcome = run_experiment(consortium, folds=folds)
-    return {"set": name, "folds": folds, **result_record(outcome, {})}
+    record = {"set": name, "features": features, "folds": folds}
+    return record | result_record(outcome, {})
 
 
 def measure_all(
@@ -52,18 +73,40 @@ def measure_all(
         with tempfile.TemporaryDirectory() as scratch:
             labs = Path(scratch) / "labs"
             write_demo(labs, seed=seed)
-            yield measure(f"demo, seed {seed}", labs, DEMO_FOLDS)
+            for features, assignments in _variants({"tiles": ()}):
+                yield measure(f"demo, seed {seed}", labs, DEMO_FOLDS, features, assignments)
     for name, folds in SETS.items():
-        if (data / name).is_dir():
-            yield measure(name, data / name, folds)
-        else:
+        if not (data / name).is_dir():
             console.print(f"{name} is left out: there is no {data / name}")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = _with_a_scale(data / name, Path(scratch) / name)
+            for features, assignments in _variants({"whole": WHOLE, "tiles": TILES[name]}):
+                yield measure(name, folder, folds, features, assignments)
+
+
+def _variants(imaging: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, assignments in imaging.items():
+        yield name, (*assignments, NO_DESCRIPTORS)
+        yield f"{name}, descriptors", (*assignments, DESCRIPTORS_ALL)
+
+
+def _with_a_scale(source: Path, folder: Path) -> Path:
+    """Copy a set, whose pixels then are 1 µm, so that it can be enlarged by a known factor."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            # not copytree: it would keep the folders' missing right to write
+            (folder / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / path.relative_to(source))
+    settings = folder / "lab.toml"
+    settings.write_text(settings.read_text().replace("[data]", "[data]\num_per_px = 1.0", 1))
+    return folder
 
 
 def table(records: list[dict[str, Any]]) -> Table:
     """Lay out R² of each mode, one row a data set and target."""
     shown = Table(title="R² on held-out specimens", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("set", "target", "n"):
+    for heading in ("set", "features", "target", "n"):
         shown.add_column(heading, no_wrap=True)
     for heading in (*MODES, "federated - local", "federated - centralized"):
         shown.add_column(heading.replace("_", " "), justify="right")
@@ -73,6 +116,7 @@ def table(records: list[dict[str, Any]]) -> Table:
             r2 = {mode: score["r2"] for mode, score in scores.items()}
             shown.add_row(
                 record["set"],
+                record["features"],
                 target,
                 str(scores["federated"]["num_specimens"]),
                 *(f"{r2[mode]:.3f}" for mode in MODES),
@@ -92,7 +136,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    console = Console(width=150)
+    console = Console(width=170)
     records = list(measure_all(arguments.data, arguments.demo_seeds, console))
     console.print(table(records))
     if arguments.json:

@@ -41,11 +41,6 @@ STRATEGY_OPTIONS = {
 """The strategies, and the keys of ``[training]`` that belong to each."""
 
 
-GROUP_SHARE = 0.1
-"""Variance of a group of named features, as a share of that of the deep ones."""
-
-MOST_WEIGHT = 8.0
-
 LONGEST_WAIT_S = 30 * 24 * 3600.0
 
 
@@ -285,17 +280,11 @@ class Federation(Section):
         """What each standardised feature is multiplied by before the head sees it.
 
         Thousands of deep features would drown a few with a name. Each group, deep features,
-        descriptors, covariates, is scaled as a whole (docs/decisions/feature-vector.md).
+        descriptors, covariates, has the same variance in all (docs/decisions/feature-vector.md).
         """
-        deep = self.num_deep_features
-        return np.concatenate(
-            [np.ones(deep)]
-            + [
-                np.full(count, min((GROUP_SHARE * deep / count) ** 0.5, MOST_WEIGHT))
-                for count in (len(self.descriptors.names), len(self.covariates))
-                if count
-            ]
-        )
+        deep, named = self.num_deep_features, (len(self.descriptors.names), len(self.covariates))
+        weights = [np.full(count, (deep / max(count, 1)) ** 0.5) for count in (deep, *named)]
+        return np.concatenate(weights)
 
     @property
     def target_shift(self) -> np.ndarray:

@@ -162,6 +162,18 @@ FEDERATION: dict[str, Any] = {
     },
     "imaging": {"scale": "physical", "um_per_px": 0.35, "tile_px": 160, "max_tiles": 4},
     "backbone": {"name": "efficientnet_lite0", "weights": "imagenet"},
+    "descriptors": {
+        "names": [
+            "fibre_area_fraction",
+            "fibre_fraction_variation",
+            "void_area_fraction",
+            "void_count_per_mm2",
+            "void_largest_diameter_um",
+            "resin_pocket_largest_um",
+            "matrix_chord_length_um",
+            "crack_length_density",
+        ]
+    },
     "head": {"hidden": [64], "dropout": 0.1},
     "training": {
         "strategy": "fedavg",

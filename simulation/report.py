@@ -68,6 +68,7 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
             for index, lab in enumerate(outcome.consortium.labs)
         },
         "units": {name: target.unit for name, target in federation.targets.items()},
+        "named_features": federation.named_features,
         "gains": [
             asdict(gain) | {"gain": gain.mean, "share": gain.share, "verdict": gain.verdict}
             for gain in gains(outcome)
@@ -101,8 +102,9 @@ def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
 
 
 def predictions_csv(outcome: Outcome) -> str:
-    """Return one row a held-out specimen: measured, then predicted by each mode, in units."""
-    targets = outcome.consortium.federation.targets
+    """Return one row a held-out specimen: measured, predicted by each mode, described; in units."""
+    federation = outcome.consortium.federation
+    targets = federation.targets
     tables = []
     for index, lab in enumerate(outcome.consortium.labs):
         rows = np.flatnonzero(outcome.fold[index] >= 0)
@@ -115,6 +117,8 @@ def predictions_csv(outcome: Outcome) -> str:
             columns[f"{name} ({target.unit})"] = lab.targets[rows, column]
             for mode, predicted in outcome.predicted.items():
                 columns[f"{name} {mode}"] = predicted[index][rows, column]
+        for column, (name, unit) in enumerate(federation.named_features.items()):
+            columns[f"{name} ({unit})"] = lab.features[rows, federation.num_deep_features + column]
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables).to_csv(index=False, lineterminator="\n")
 

@@ -15,6 +15,14 @@ from common.errors import ConfigurationError
 Lab = Any
 
 
+@pytest.fixture
+def lab(lab: Lab) -> Lab:
+    """The good lab folder, under a backbone whose weights are at hand."""
+    lab.federation["backbone"] = {"name": "efficientnet_lite0"}
+    lab.write()
+    return lab
+
+
 def run(*arguments: str) -> tuple[int, str]:
     from typer.testing import CliRunner
 
@@ -103,3 +111,34 @@ def test_help_does_not_import_what_is_slow() -> None:
         env={**os.environ, "PYTHONPATH": path},
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_a_lab_whose_weights_are_missing_is_told(lab: Lab, tmp_path: Path) -> None:
+    lab.federation["backbone"] = {"name": "resnet18", "weights": "gone.pth", "sha256": "0" * 64}
+    lab.write()
+    code, output = run(str(lab.path))
+    assert code == 1
+    words = " ".join(output.split())
+    assert "stop backbone" in words and "gone.pth" in words
+
+
+def test_features_ahead_of_time_are_kept_and_shown(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from client.cli import app
+
+    monkeypatch.setenv("CROSSPLY_CACHE", str(tmp_path / "kept"))
+    lab.federation["descriptors"] = {"names": ["grey_entropy", "fibre_diameter_um"]}
+    lab.write()
+    runner = CliRunner(env={"COLUMNS": "100"})
+    made = runner.invoke(app, ["features", str(lab.path)])
+    words = " ".join(made.output.split())
+    assert made.exit_code == 0, made.output
+    assert "24 specimens have their 2562 features" in words
+    assert "grey_entropy" in words and "fibre_diameter_um" in words and " px " in words
+    kept = runner.invoke(app, ["cache"]).output
+    assert ": 48 vectors, " in " ".join(kept.split())
+    pruned = runner.invoke(app, ["cache", "--prune", "--unused", "1 day"]).output
+    assert "0 removed" in pruned
