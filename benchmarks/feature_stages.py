@@ -22,6 +22,7 @@ from client.engines import Engine
 from client.micrographs import read_micrograph
 from client.pipeline import SpecimenJob, SpecimenVectors, run_pipeline
 from client.preparation import PrepareTask
+from client.reading.checksums import sha256_of
 from client.settings import Data
 from common.cores import usable_cores
 from common.federation import Backbone, Imaging
@@ -168,7 +169,13 @@ def _on_all(pool: ThreadPoolExecutor, work: Callable[[int], None], threads: int)
 
 def _task(path: Path, imaging: Imaging) -> PrepareTask:
     return PrepareTask(
-        path=path, data=DATA, um_per_px=None, imaging=imaging, with_tiles=True, descriptors=()
+        path=path,
+        sha256=sha256_of(path),
+        data=DATA,
+        um_per_px=None,
+        imaging=imaging,
+        with_tiles=True,
+        descriptors=(),
     )
 
 

@@ -50,6 +50,7 @@ def features(
 def _named_table(features: np.ndarray, federation: Federation) -> Table:
     """Lay out the lab's own values of each descriptor and covariate."""
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     from common.units import symbol
@@ -63,7 +64,7 @@ def _named_table(features: np.ndarray, federation: Federation) -> Table:
     for (name, unit), of_name in zip(federation.named_features.items(), values, strict=True):
         ordered = sorted(of_name.tolist())
         shown = (ordered[len(ordered) // 2], ordered[0], ordered[-1])
-        table.add_row(name, *(f"{value:.3g}" for value in shown), symbol(unit))
+        table.add_row(escape(name), *(f"{value:.3g}" for value in shown), symbol(unit))
     return table
 
 

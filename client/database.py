@@ -18,12 +18,14 @@ LOCK_WAIT_S = 60.0
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database to read from it; no lock is kept, nothing is made, and none is put aside.
 
+    What a writer that was killed left half done is undone first, which needs the right to write.
+
     Raises
     ------
     sqlite3.Error
         If it is missing, damaged, or being written to for too long.
     """
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S)) as database:
         yield database
 

@@ -60,7 +60,7 @@ def keys_of(dataset: Dataset, federation: Federation) -> list[Keys]:
     """
     data = dataset.settings.data
     read_as = {
-        "reading": {name: getattr(data, name, None) for name in READING},
+        "reading": {name: getattr(data, name) for name in READING},
         "imaging": federation.imaging.model_dump(mode="json"),
     }
     deep = read_as | {

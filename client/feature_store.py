@@ -169,7 +169,7 @@ class FeatureStore:
         """
         with self._said():
             with transaction(self._index, _SCHEMA) as index:
-                limit = (_today() - unused_for).isoformat()
+                limit = _before_today(unused_for).isoformat()
                 index.execute("DELETE FROM vectors WHERE used < ?", (limit,))
                 self._unlink_unknown(index)
                 left = [
@@ -287,6 +287,13 @@ def _find(index: sqlite3.Connection, keys: Sequence[str]) -> list[_Place]:
 
 def _digest(vector: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).digest()
+
+
+def _before_today(span: timedelta) -> date:
+    try:
+        return _today() - span
+    except OverflowError:
+        return date.min
 
 
 def _today() -> date:

@@ -128,6 +128,7 @@ def _jobs(
             tasks=tuple(
                 PrepareTask(
                     path=micrograph.path,
+                    sha256=micrograph.sha256,
                     data=dataset.settings.data,
                     um_per_px=micrograph.um_per_px,
                     imaging=federation.imaging,
@@ -167,7 +168,11 @@ def _make(
             if isinstance(outcome, RefusedSpecimen):
                 log.warning("%s: %s; its specimen is left out", outcome.micrograph, outcome.why)
                 continue
-            unkept |= _vectors_of(outcome, keys[outcome.row], imaging)
+            vectors = _vectors_of(outcome, keys[outcome.row], imaging)
+            if not all(np.isfinite(vector).all() for vector in vectors.values()):
+                log.warning("a specimen's features are not finite; it is left out")
+                continue
+            unkept |= vectors
             if time.monotonic() - kept_at > KEEP_EVERY_S:
                 store.put(unkept)
                 made |= unkept

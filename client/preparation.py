@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from client import tiles
+from client.findings import RefusedError
 from client.micrographs import read_micrograph
+from client.reading.checksums import sha256_of
 from client.settings import Data, UmPerPx
 from common.federation import Imaging
+
+LEAST_DESCRIBED_PX = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,8 @@ class PrepareTask:
     Attributes
     ----------
     path : Path
+    sha256 : str
+        Of the file's bytes as they were when the data set was read.
     data : Data
         Of ``lab.toml``.
     um_per_px : float, pair of float (across, down), or None
@@ -36,6 +42,7 @@ class PrepareTask:
     """
 
     path: Path
+    sha256: str
     data: Data
     um_per_px: UmPerPx | None
     imaging: Imaging
@@ -55,6 +62,9 @@ class PrepareTask:
         described = _describe(grey, plan, self) if self.descriptors else np.empty(0)
         none = np.empty((0, plan.tile_px, plan.tile_px), dtype=np.float32)
         cut = tiles.cut(grey, plan) if self.with_tiles else none
+        # what is kept under this digest must never come from other bytes
+        if sha256_of(self.path) != self.sha256:
+            raise RefusedError("was changed while it was read", "run this again")
         return Prepared(tiles=cut, descriptors=described)
 
 
@@ -77,6 +87,11 @@ def _describe(grey: np.ndarray, plan: tiles.TilePlan, task: PrepareTask) -> np.n
     # scikit-image takes half a second to import, and few federations ask for descriptors
     from client.descriptors import describe
 
+    if min(grey.shape) < LEAST_DESCRIBED_PX:
+        raise RefusedError(
+            f"has a side under {LEAST_DESCRIBED_PX} px, too short to be described",
+            "take a larger field of view, or agree on no descriptors",
+        )
     if task.imaging.scale != "physical":
         return describe(grey, task.descriptors, None)
     resampled = tiles.resample(grey, plan.height, plan.width)

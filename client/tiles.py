@@ -13,6 +13,9 @@ from client.settings import UmPerPx
 from common.errors import LabDataError
 from common.federation import Imaging
 
+MIN_UM_PER_PX, MAX_UM_PER_PX = 1e-5, 1e3
+"""Below lies the tenth of an atom, above the pixel of a millimetre: no micrograph has these."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TilePlan:
@@ -69,6 +72,7 @@ def plan(height: int, width: int, um_per_px: UmPerPx | None, imaging: Imaging) -
     >>> plan(480, 1280, (0.25, 0.5), imaging).height
     480
     """
+    _check_scale(um_per_px)
     match imaging.scale:
         case "fit":
             height = width = imaging.tile_px
@@ -148,6 +152,14 @@ def _covering(length: int, tile_px: int) -> tuple[int, ...]:
 
 def _num_tiles(height: int, width: int, tile_px: int) -> int:
     return ceil(height / tile_px) * ceil(width / tile_px)
+
+
+def _check_scale(um_per_px: UmPerPx | None) -> None:
+    sides = um_per_px if isinstance(um_per_px, tuple) else (um_per_px or 1.0,)
+    if not all(MIN_UM_PER_PX <= side <= MAX_UM_PER_PX for side in sides):
+        raise LabDataError(
+            f"{max(sides):g} µm per px is no microscope's scale; correct um_per_px in lab.toml"
+        )
 
 
 def _squared(height: int, width: int, um_per_px: UmPerPx | None) -> tuple[int, int]:

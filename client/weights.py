@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from client.weights_identity import packaged_lite0_path
+from client.weights_identity import TORCHVISION_DIGESTS, packaged_lite0_path
 from common.errors import WeightsError
 
 
@@ -56,12 +57,22 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
     from torchvision import models
 
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    name_of_file = weights.url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name_of_file
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        state = dict(weights.get_state_dict(progress=False, check_hash=True))
+        # torch compares a digest when it fetches a file, not when it finds one
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(TORCHVISION_DIGESTS[name]):
+            raise WeightsError(f"{path} has been altered; remove it, to be fetched again")
+        return state
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} is damaged; remove it, to be fetched again") from error
     except OSError as error:
         raise WeightsError(
             f"ImageNet weights of {name} could not be fetched ({error}); copy the file "
-            f"{weights.url.rsplit('/', 1)[-1]} to this machine and name it, with its sha256, "
+            f"{name_of_file} to this machine and name it, with its sha256, "
             "under [backbone] in federation.toml, or use efficientnet_lite0, whose weights are "
             "installed"
         ) from error

@@ -49,6 +49,7 @@ class Worker:
     >>> from common.federation import Imaging
     >>> task = PrepareTask(
     ...     path=Path("no-such.png"),
+    ...     sha256="",
     ...     data=Data(table="t.csv", images=".", specimen="id", image="{id}.png"),
     ...     um_per_px=None,
     ...     imaging=Imaging(scale="fit"),
@@ -95,13 +96,20 @@ class Worker:
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         # workers share the cores among themselves: one thread in each library
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        # -P: what lies in the working folder, such as a lab's own, is data and never code
+        command = [sys.executable, "-P", "-m", "client.worker_process", str(theirs.fileno())]
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "client.worker_process", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=os.environ | threads | {"PYTHONPATH": path},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | threads | {"PYTHONPATH": path},
+                )
+            except OSError as error:
+                raise WorkerError(
+                    f"a process that reads images cannot be started: {error.strerror}"
+                ) from error
 
     def end(self) -> None:
         """End the process at once, if there is one."""
@@ -132,11 +140,17 @@ class Worker:
                 f"makes the decoder {self._how_it_ended()}",
                 "export the image again; it is damaged or hostile",
             ) from error
+        except BaseException:
+            # the answer on its way must not be taken for that to the next task
+            self.end()
+            raise
 
     def _how_it_ended(self) -> str:
         assert self._process is not None, "it has been asked something"
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(timeout=5)
+            if code == -signal.SIGKILL:
+                return "end (killed: this computer may be out of memory)"
             if code < 0:
                 return f"crash ({signal.Signals(-code).name})"
             return f"end with code {code}"
@@ -156,8 +170,8 @@ class Workers:
         """Lend a worker, whose process runs already, or is starting, for a block."""
         with self._lock:
             worker = self._idle.pop() if self._idle else Worker()
-        worker.start()
         try:
+            worker.start()
             yield worker
         finally:
             with self._lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,8 @@ def _is_duration(duration: str) -> str:
 
 
 def _is_range(limits: tuple[float, float]) -> tuple[float, float]:
+    if not math.isfinite(limits[1] - limits[0]) or not math.isfinite(limits[0] + limits[1]):
+        raise ValueError(f"the limits are too far out to compute with, found {list(limits)}")
     if not limits[0] < limits[1]:
         raise ValueError(f"the lower limit must be below the upper one, found {list(limits)}")
     return limits
@@ -113,7 +116,7 @@ class Imaging(Section):
     """At which scale the network sees a micrograph, and in which tiles."""
 
     scale: Literal["physical", "pixels", "fit"]
-    um_per_px: Positive | None = None
+    um_per_px: Annotated[float, Field(ge=1e-5, le=1e3)] | None = None
     tile_px: int = Field(default=224, ge=32, le=2048)
     max_tiles: int = Field(default=32, ge=1, le=4096)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from client.feature_store import FeatureStore
 from client.features import extract
 from client.settings import FILE_NAME
 from client.specimens import Specimens
-from common.errors import ConfigurationError
+from common.errors import ConfigurationError, LabDataError
 from common.federation import Federation
 
 
@@ -71,7 +72,7 @@ def open_consortium(
     labs = [
         lab
         for dataset, specimens, groups in zip(datasets, made, groups_across(datasets), strict=True)
-        for lab in _labs_of(dataset, specimens, groups)
+        for lab in _labs_of(dataset, specimens, groups, federation.privacy.min_specimens)
     ]
     names = sorted(lab.lab for lab in labs)
     doubled = {name for name in names if names.count(name) > 1}
@@ -111,13 +112,21 @@ def groups_across(datasets: Sequence[Dataset]) -> list[np.ndarray]:
     return numbered
 
 
-def _labs_of(dataset: Dataset, specimens: Specimens, groups: np.ndarray) -> list[Specimens]:
+def _labs_of(
+    dataset: Dataset, specimens: Specimens, groups: np.ndarray, least: int
+) -> list[Specimens]:
     # specimens whose micrographs turned out to be unusable have been left out
     left = np.isin(dataset.specimens, specimens.ids)
     specimens = replace(specimens, groups=groups[left])
     if dataset.partition is None:
         return [specimens]
     of_each = np.array(dataset.partition)[left]
+    for name, count in Counter(dict.fromkeys(dataset.partition, 0) | Counter(of_each)).items():
+        if count < least and not left.all():
+            raise LabDataError(
+                f"{name}: {count} specimens are left of those with a usable micrograph, fewer than "
+                f"the federation's {least}; see which with: crossply lab check"
+            )
     return [
         replace(specimens.take(of_each == name), lab=str(name))
         for name in sorted(set(dataset.partition))

@@ -97,6 +97,8 @@ def read_header(path: Path, data: Data) -> ImageHeader:
         or if it is too large, has several pages, or has colours for printing.
     """
     size = regular_file_size(path)
+    if size > MAX_BYTES:
+        raise RefusedError(f"has {size} bytes, over 2 GiB", "crop it, or export it again")
     try:
         with path.open("rb") as file:
             found = _format(file.read(16), path)
@@ -167,7 +169,7 @@ def _raster(file: IO[bytes], found: Format, size: int) -> ImageHeader:
             if getattr(image, "n_frames", 1) > 1 and found == "PNG":
                 raise RefusedError(f"is an animation of {image.n_frames} pictures", "export one")  # type: ignore[attr-defined]
             # asking a PNG for EXIF data that do not precede its pixels would decode it
-            has_exif = found != "PNG" or "exif" in image.info
+            has_exif = found != "PNG" or isinstance(image.info.get("exif"), bytes)
             exif = image.getexif() if has_exif else None
             orientation = 1 if exif is None else exif.get(0x0112, 1)
             density = raster_density(image, exif)

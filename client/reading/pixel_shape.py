@@ -41,7 +41,10 @@ def raster_density(image: Image.Image, exif: Image.Exif | None) -> Density | Non
     info = image.info
     for key in ("jfif_density", "aspect", "dpi"):
         # Pillow makes up the dpi of a JPEG from EXIF data, and 72 where it finds none
-        if key in info and not (key == "dpi" and image.format == "JPEG"):
+        if key == "dpi" and image.format == "JPEG":
+            continue
+        # a text chunk of a PNG file may have any of these names
+        if isinstance(info.get(key), tuple) and len(info[key]) == 2:
             return _checked(*info[key])
     if exif is None:
         return None

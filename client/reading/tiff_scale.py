@@ -10,9 +10,7 @@ from client.findings import RefusedError
 from client.reading.image_header import ImageHeader
 from client.reading.pixel_shape import is_square
 from client.reading.scale_records import INSTEAD, Record, read_records
-
-MIN_UM_PER_PX, MAX_UM_PER_PX = 1e-5, 1e3
-"""Below lies the tenth of an atom, above the pixel of a millimetre: no micrograph has these."""
+from client.tiles import MAX_UM_PER_PX, MIN_UM_PER_PX
 
 MAX_BAR = 0.25
 """Largest share of the image's height by which a data bar may be added to it."""

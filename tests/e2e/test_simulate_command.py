@@ -208,7 +208,6 @@ def test_wrong_use_is_one_sentence(
     [
         ("no folder", "gone: cannot be read"),
         ("one lab", "found 1 folders with a lab.toml; expected two labs"),
-        ("bad image", "S03.png"),
         ("bad table", "strength"),
     ],
 )
@@ -221,9 +220,6 @@ def test_bad_data_is_one_sentence(
     if damage == "one lab":
         for name in ("bremen", "celle"):
             (labs / name / "lab.toml").unlink()
-    elif damage == "bad image":
-        path = labs / "bremen" / "images" / "S03.png"
-        path.write_bytes(path.read_bytes()[:400])
     elif damage == "bad table":
         table = labs / "celle" / "tests.csv"
         table.write_text(table.read_text().replace("S05,", "S05,x"))
@@ -233,6 +229,16 @@ def test_bad_data_is_one_sentence(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_bad_image_costs_its_specimen_alone(
+    crossply_here: Callable[..., Done], labs: Path
+) -> None:
+    path = labs / "bremen" / "images" / "S03.png"
+    path.write_bytes(path.read_bytes()[:400])
+    done = crossply_here("simulate", labs, "--rounds", 1, "--mode", "local")
+    assert done.returncode == 0
+    assert "S03.png: is a truncated or damaged PNG file" in done.stderr
 
 
 def test_help_names_the_commands(

@@ -21,6 +21,7 @@ from client.feature_store import FeatureStore
 from client.features import extract
 from client.pipeline import RefusedSpecimen, SpecimenJob, SpecimenVectors, run_pipeline
 from client.preparation import PrepareTask
+from client.reading.checksums import sha256_of
 from client.settings import Data
 from client.specimens import Specimens
 from common.federation import Backbone, Federation, Imaging
@@ -45,7 +46,13 @@ def features_of(lab: Any, kept: Path) -> Specimens:
 
 def job(row: int, path: Path) -> SpecimenJob:
     task = PrepareTask(
-        path=path, data=DATA, um_per_px=None, imaging=IMAGING, with_tiles=True, descriptors=()
+        path=path,
+        sha256=sha256_of(path),
+        data=DATA,
+        um_per_px=None,
+        imaging=IMAGING,
+        with_tiles=True,
+        descriptors=(),
     )
     return SpecimenJob(row=row, names=(path.name,), tasks=(task,))
 

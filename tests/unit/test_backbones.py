@@ -15,6 +15,7 @@ from client.backbones import (
     plain_network,
 )
 from client.efficientnet_lite import LITE0_NORMS, EfficientNetLite0
+from client.weights_identity import TORCHVISION_DIGESTS
 from common.errors import WeightsError
 from common.federation import Backbone
 
@@ -136,7 +137,12 @@ def test_imagenet_weights_come_through_torchvisions_own_loading(
     checkpoints = tmp_path / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
     torch.manual_seed(1)
-    torch.save(resnet18(weights=None).state_dict(), checkpoints / "resnet18-f37072fd.pth")
+    path = checkpoints / "resnet18-f37072fd.pth"
+    torch.save(resnet18(weights=None).state_dict(), path)
+    with pytest.raises(WeightsError, match="has been altered; remove it"):
+        plain_network(Backbone(name="resnet18"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(TORCHVISION_DIGESTS, "resnet18", digest[:8])
     vectors = plain_network(Backbone(name="resnet18"))(torch.rand(1, 64, 64))
     assert vectors.shape == (1, 512)
 

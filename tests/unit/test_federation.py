@@ -65,7 +65,7 @@ def test_the_fingerprint_follows_meaning_not_layout(tmp_path: Path) -> None:
         ("targets.tensile_strength.range", [10, 0], "lower limit must be below"),
         ("targets", {}, "targets: .*at least 1"),
         ("name", "x\x1b[8m", "name: .*a character that cannot be printed"),
-        ("imaging.um_per_px", -1, "imaging.um_per_px: .*greater than 0, found -1"),
+        ("imaging.um_per_px", -1, "imaging.um_per_px: .*greater than or equal to .*, found -1"),
         ("imaging.scale", "fit", "um_per_px has no meaning"),
         ("backbone.name", "vgg", "found 'vgg'"),
         ("backbone.weights", "local.pth", "needs sha256"),

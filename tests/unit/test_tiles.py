@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import tiles
+from client.settings import UmPerPx
 from common.errors import LabDataError
 from common.federation import Imaging
 
@@ -103,3 +104,10 @@ def test_what_cannot_be_tiled_says_why(height: int, um_per_px: float | None, mes
     imaging = Imaging(scale="physical", um_per_px=0.5, tile_px=100)
     with pytest.raises(LabDataError, match=message):
         tiles.plan(height, height, um_per_px, imaging)
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-20, (0.5, 1e9)])
+def test_a_scale_that_no_microscope_has_is_refused(scale: UmPerPx) -> None:
+    imaging = Imaging(scale="physical", um_per_px=0.5, tile_px=32)
+    with pytest.raises(LabDataError, match="is no microscope's scale"):
+        tiles.plan(100, 100, scale, imaging)

@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from client.findings import RefusedError
 from client.preparation import PrepareTask
+from client.reading.checksums import sha256_of
 from client.settings import Data
 from client.workers import Worker
 from common.errors import WorkerError
@@ -71,6 +73,7 @@ def works(worker: Worker, folder: Path) -> bool:
     cv2.imwrite(str(folder / "a.png"), np.full((40, 50), 128, dtype=np.uint8))
     task = PrepareTask(
         path=folder / "a.png",
+        sha256=sha256_of(folder / "a.png"),
         data=DATA,
         um_per_px=None,
         imaging=Imaging(scale="pixels", tile_px=32),
@@ -135,6 +138,7 @@ def test_a_refusal_keeps_what_was_found_and_what_to_do(
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     task = PrepareTask(
         path=tmp_path / "cut.png",
+        sha256="",
         data=DATA,
         um_per_px=None,
         imaging=Imaging(scale="fit"),
@@ -144,3 +148,69 @@ def test_a_refusal_keeps_what_was_found_and_what_to_do(
     with pytest.raises(RefusedError) as caught:
         worker.run(task)
     assert caught.value.action == "export the image again"
+
+
+def test_code_in_the_working_folder_is_not_run(
+    worker: Worker, tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "cv2.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path / "lab")
+    assert works(worker, tmp_path)
+
+
+def test_an_answer_is_never_taken_for_that_to_the_next_task(
+    worker: Worker, tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = worker.run(tasks.Pid())
+
+    def interrupted(link: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("client.frames.receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.run(tasks.Pid())
+    assert worker.run(tasks.Pid()) != pid
+
+
+ORPHAN = """
+import sys
+from client.workers import Worker
+from hostile_tasks import Hang, Pid
+worker = Worker()
+print(worker.run(Pid()), flush=True)
+worker.run(Hang())
+"""
+
+
+def test_a_busy_worker_ends_with_its_lab(tasks: Any, tmp_path: Path) -> None:
+    path = os.pathsep.join((str(tmp_path / "modules"), str(Path.cwd())))
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    ) as lab:
+        assert lab.stdout is not None
+        pid = int(lab.stdout.readline())
+        lab.kill()
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_image_that_changes_under_way_is_refused(worker: Worker, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50), 128, dtype=np.uint8))
+    task = PrepareTask(
+        path=tmp_path / "a.png",
+        sha256="0" * 64,
+        data=DATA,
+        um_per_px=None,
+        imaging=Imaging(scale="fit"),
+        with_tiles=True,
+        descriptors=(),
+    )
+    with pytest.raises(RefusedError, match="was changed while it was read"):
+        worker.run(task)
