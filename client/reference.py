@@ -102,7 +102,7 @@ def compare_with_reference(backbone: Backbone, tile_px: int) -> Agreement:
         If the backbone's weights are missing, altered or do not fit.
     """
     micrographs, fractions = draw_reference_set()
-    cut = _tiles_of(micrographs, tile_px)
+    cut = reference_tiles(micrographs, tile_px)
     with one_thread():
         vectors = load_engine(backbone, tile_px, choose_engine(backbone)).vectors(cut)
         return agreement(vectors, reference_vectors(backbone, cut), fractions)
@@ -198,12 +198,13 @@ def check_reference(federation: Federation, findings: Findings) -> None:
 
 def write_reference(path: Path = SHIPPED) -> None:
     """Compute the shipped vectors anew: ``python -m client.reference``."""
-    cut = _tiles_of(draw_reference_set()[0], SHIPPED_TILE_PX)
+    cut = reference_tiles(draw_reference_set()[0], SHIPPED_TILE_PX)
     with one_thread():
         save_file({"vectors": plain_vectors(SHIPPED_BACKBONE, cut)}, path)
 
 
-def _tiles_of(micrographs: np.ndarray, tile_px: int) -> np.ndarray:
+def reference_tiles(micrographs: np.ndarray, tile_px: int) -> np.ndarray:
+    """Resample each reference micrograph to one tile, (n, tile_px, tile_px), float32."""
     plan = tiles.plan(SIDE_PX, SIDE_PX, None, Imaging(scale="fit", tile_px=tile_px))
     grey = micrographs.astype(np.float32) / np.float32(255)
     return np.concatenate([tiles.cut(image, plan) for image in grey])

@@ -116,7 +116,9 @@ class Worker:
         self._link.close()
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            # one that hangs in the kernel, on a dead network disk, is left to it
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=5)
 
     def _ask(self, task: Task[Any]) -> Any:
         try:

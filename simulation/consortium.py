@@ -107,8 +107,12 @@ def groups_across(datasets: Sequence[Dataset]) -> list[np.ndarray]:
             for micrograph in micrographs:
                 own = int(groups[row])
                 first = first_with.setdefault(micrograph.sha256, own)
-                for others in numbered if first != own else ():
+                if first == own:
+                    continue
+                for others in numbered:
                     others[others == own] = first
+                # what was first seen under the number that is gone goes by the new one too
+                first_with |= {sha: first for sha, group in first_with.items() if group == own}
     return numbered
 
 

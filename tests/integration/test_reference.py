@@ -39,7 +39,7 @@ def test_the_set_is_the_same_everywhere() -> None:
 
 
 def test_the_shipped_vectors_are_the_plain_networks() -> None:
-    cut = reference._tiles_of(draw_reference_set()[0], 224)
+    cut = reference.reference_tiles(draw_reference_set()[0], 224)
     shipped = reference_vectors(SHIPPED_BACKBONE, cut)
     computed = reference.plain_vectors(SHIPPED_BACKBONE, cut)
     np.testing.assert_allclose(computed, shipped, rtol=1e-4, atol=2e-5)
