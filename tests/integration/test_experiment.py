@@ -91,6 +91,24 @@ def test_groups_of_two_folders_are_apart_unless_they_share_an_image() -> None:
     assert two.tolist() == [2, 1, 1]
 
 
+def test_images_shared_by_a_chain_of_labs_make_one_group() -> None:
+    groups = groups_across(
+        [
+            dataset("a", ["q", "z"], [0, 1]),
+            dataset("b", ["p", "q"], [0, 0]),
+            dataset("c", ["p"], [0]),
+        ]
+    )
+    assert [group.tolist() for group in groups] == [[0, 1], [0, 0], [0]]
+
+
+def test_an_image_seen_under_a_number_that_is_gone_joins_the_new_one() -> None:
+    groups = groups_across(
+        [dataset("a", ["q"], [0]), dataset("b", ["p", "q"], [0, 0]), dataset("c", ["p"], [0])]
+    )
+    assert [group.tolist() for group in groups] == [[0], [0, 0], [0]]
+
+
 def test_the_largest_group_is_not_always_held_out_first() -> None:
     groups = np.concatenate([np.zeros(50, int), np.repeat(np.arange(1, 6), 10)])
     held_out = set()
