@@ -12,24 +12,31 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.evaluation import evaluate
+from client.evaluation import calibrate, evaluate
 from client.lab import Lab
 from client.opening import open_lab
 from client.training import plan_for, train_head
 from common.bundle import Model
+from common.components import product_with
 from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
 from common.federation import load_federation
+from common.gram import GramSums
 from common.head import federation_shapes
 from common.messages import (
+    COMPONENTS,
     ERROR_NUMBER,
+    GRAM,
     HANDSHAKE,
     RELEASE,
     STATISTICS,
+    BasisRequest,
+    ComponentsReply,
     EvaluateReply,
+    EvaluateRequest,
+    GramReply,
     HandshakeReply,
     ModelRequest,
     ReleaseReply,
@@ -94,20 +101,40 @@ def train(lab: Lab, record: RecordDict) -> RecordDict:
     return TrainReply(head=head, num_examples=len(lab.training), train_loss=loss).to_record()
 
 
-def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
-    """Sum the shared head's errors on the lab's held-out specimens."""
-    request = ModelRequest.from_record(record, shapes=federation_shapes(lab.federation))
+def multiply_components(lab: Lab, record: RecordDict) -> RecordDict:
+    """Multiply the lab's training features with a basis, for principal components of all labs."""
+    request = BasisRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.terms)
-    needed = lab.needed
-    measured = np.isfinite(lab.held_out.targets).sum(axis=0)
-    if not (measured >= needed).any():
-        raise RequestError(
-            f"{measured.max()} held-out specimens are fewer than min_specimens = {needed}; "
-            "nothing is sent"
-        )
-    told = replace(lab.held_out, targets=np.where(measured >= needed, lab.held_out.targets, np.nan))
-    errors = evaluate(request.head, request.standardiser, told, lab.federation)
-    return EvaluateReply(num_examples=len(lab.held_out), errors=errors).to_record()
+    features = request.standardiser.features(lab.training.features)
+    return ComponentsReply(
+        num_examples=len(lab.training), product=product_with(features, request.basis)
+    ).to_record()
+
+
+def sum_products(lab: Lab, record: RecordDict) -> RecordDict:
+    """Sum products of the lab's training specimens along a basis, for ridge regression."""
+    request = BasisRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    Terms.of(lab.federation).require(request.terms)
+    coordinates = request.standardiser.features(lab.training.features) @ request.basis
+    targets = request.standardiser.targets(lab.shared_training_targets)
+    return GramReply(
+        num_examples=len(lab.training), sums=GramSums.of(coordinates, targets)
+    ).to_record()
+
+
+def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
+    """Sum the errors of the shared head on the lab's held-out specimens, and count scores."""
+    request = EvaluateRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    model, federation = request.model, lab.federation
+    Terms.of(federation).require(model.terms)
+    told, standardiser = lab.told_held_out(), model.standardiser
+    baseline = request.baseline
+    return EvaluateReply(
+        num_examples=len(told),
+        errors=evaluate(model.head, standardiser, told, federation),
+        baseline=evaluate(baseline, standardiser, told, federation) if baseline else None,
+        calibration=calibrate(model.head, standardiser, told, federation, request.novelty),
+    ).to_record()
 
 
 def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
@@ -145,6 +172,8 @@ def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
 
     made.query(HANDSHAKE.removeprefix("query."))(answers(shake_hands))
     made.query(STATISTICS.removeprefix("query."))(answers(sum_statistics))
+    made.query(COMPONENTS.removeprefix("query."))(answers(multiply_components))
+    made.query(GRAM.removeprefix("query."))(answers(sum_products))
     made.train()(answers(train))
     made.evaluate()(answers(evaluate_held_out))
     made.query(RELEASE.removeprefix("query."))(answers(keep_model))

@@ -16,18 +16,27 @@ from flwr.app import RecordDict
 
 from client.policy import Policy
 from client.sent_log import SentLog
+from common.components import PASSES
 from common.errors import PolicyError, RequestError
 from common.federation import Federation
 from common.head import federation_shapes
 from common.messages import (
+    CALIBRATION_SUMS,
+    COMPONENTS,
     ERROR_SUMS,
     EVALUATE,
+    GRAM,
+    GRAM_SUMS,
     HANDSHAKE,
     RELEASE,
     STATISTICS,
     TRAIN,
     TRAIN_LOSS,
+    BasisRequest,
+    ComponentsReply,
     EvaluateReply,
+    EvaluateRequest,
+    GramReply,
     HandshakeReply,
     ModelRequest,
     ReleaseReply,
@@ -40,8 +49,10 @@ from common.messages import (
 from common.metrics import ErrorSums
 from common.standardise import Moments
 
-Sums: TypeAlias = StatisticsReply | TrainReply | EvaluateReply
+Sums: TypeAlias = StatisticsReply | ComponentsReply | GramReply | TrainReply | EvaluateReply
 """What is made of a lab's specimens."""
+
+MESSAGES = (HANDSHAKE, STATISTICS, COMPONENTS, GRAM, TRAIN, EVALUATE, RELEASE)
 
 Reply: TypeAlias = HandshakeReply | Sums | ReleaseReply
 
@@ -92,7 +103,7 @@ class Gate:
             If the rounds of the day are used up, or what it asks for may not leave.
         """
         shapes = federation_shapes(self._federation)
-        if message_type not in (HANDSHAKE, STATISTICS, TRAIN, EVALUATE, RELEASE):
+        if message_type not in MESSAGES:
             raise RequestError(f"no message of ours is called {message_type[:40]!r}")
         asked = Terms.from_record(content)
         # a handshake tells the coordinator which agreement the lab holds, whatever it asks under
@@ -101,12 +112,18 @@ class Gate:
         if message_type == TRAIN:
             TrainRequest.from_record(content, shapes=shapes)
             self._check_number(asked_id, TRAIN, self._policy.rounds_per_day)
-        elif message_type in (EVALUATE, RELEASE):
+        elif message_type == RELEASE:
             ModelRequest.from_record(content, shapes=shapes)
-        if message_type == EVALUATE and ERROR_SUMS not in self._policy.metrics:
-            raise PolicyError(f"{ERROR_SUMS} may not leave, by this lab's policy")
-        if message_type == EVALUATE:
+        elif message_type == EVALUATE:
+            EvaluateRequest.from_record(content, shapes=shapes)
+            self._require(ERROR_SUMS)
             self._check_number(asked_id, EVALUATE, self._policy.evaluations_per_day)
+        elif message_type in (COMPONENTS, GRAM):
+            BasisRequest.from_record(content, shapes=shapes)
+            self._require(GRAM_SUMS)
+            # another basis shows the same specimens from another side
+            most = PASSES if message_type == COMPONENTS else 1
+            self._check_number(asked_id, message_type, most * self._policy.evaluations_per_day)
 
     def check_reply(self, message_type: str, content: RecordDict) -> RecordDict:
         """Return what may leave of a reply, written anew.
@@ -128,6 +145,8 @@ class Gate:
         self._check_counts(reply)
         if isinstance(reply, TrainReply) and TRAIN_LOSS not in self._policy.metrics:
             reply = replace(reply, train_loss=None)
+        if isinstance(reply, EvaluateReply) and CALIBRATION_SUMS not in self._policy.metrics:
+            reply = replace(reply, calibration=None)
         return (rounded(reply) if self._policy.round_counts else reply).to_record()
 
     def _read(self, message_type: str, content: RecordDict) -> Reply:
@@ -138,11 +157,19 @@ class Gate:
             return StatisticsReply.from_record(
                 content, num_features=self._federation.num_features, num_targets=num_targets
             )
+        if message_type == COMPONENTS:
+            return ComponentsReply.from_record(content, num_features=self._federation.num_features)
+        if message_type == GRAM:
+            return GramReply.from_record(content, num_targets=num_targets)
         if message_type == TRAIN:
             return TrainReply.from_record(content, shapes=federation_shapes(self._federation))
         if message_type == RELEASE:
             return ReleaseReply.from_record(content)
         return EvaluateReply.from_record(content, num_targets=num_targets)
+
+    def _require(self, metric: str) -> None:
+        if metric not in self._policy.metrics:
+            raise PolicyError(f"{metric} may not leave, by this lab's policy")
 
     def _check_number(self, asked_id: str, message_type: str, most: int) -> None:
         since = self._clock() - timedelta(days=1)
@@ -159,6 +186,8 @@ class Gate:
         elif isinstance(reply, StatisticsReply):
             counts = np.concatenate([reply.features.count, reply.targets.count])
             counts = np.append(counts, reply.num_examples)
+        elif isinstance(reply, GramReply):
+            counts = np.append(reply.sums.counts, reply.num_examples)
         else:
             counts = np.array([reply.num_examples])
         # training specimens are about four fifths of those that min_specimens is about, and
@@ -187,9 +216,18 @@ def rounded(reply: Sums) -> Sums:
     num_examples = bucketed(reply.num_examples)
     if isinstance(reply, TrainReply):
         return replace(reply, num_examples=num_examples)
+    factor = num_examples / reply.num_examples
+    if isinstance(reply, ComponentsReply):
+        return ComponentsReply(num_examples=num_examples, product=reply.product * factor)
+    if isinstance(reply, GramReply):
+        sums = reply.sums.counted_as(num_examples, _buckets(reply.sums.counts))
+        return GramReply(num_examples=num_examples, sums=sums)
     if isinstance(reply, EvaluateReply):
         return EvaluateReply(
-            num_examples=num_examples, errors=ErrorSums(**_rounded_sums(vars(reply.errors)))
+            num_examples=num_examples,
+            errors=ErrorSums(**_rounded_sums(vars(reply.errors))),
+            baseline=reply.baseline and ErrorSums(**_rounded_sums(vars(reply.baseline))),
+            calibration=reply.calibration and reply.calibration.scaled(factor),
         )
     return StatisticsReply(
         num_examples=num_examples,
@@ -200,6 +238,10 @@ def rounded(reply: Sums) -> Sums:
 
 def _rounded_sums(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     count = sums["count"]
-    buckets = np.array([bucketed(int(n)) if n else 0 for n in count], dtype=np.float64)
+    buckets = _buckets(count)
     factor = buckets / np.maximum(count, 1.0)
     return {name: buckets if name == "count" else array * factor for name, array in sums.items()}
+
+
+def _buckets(counts: np.ndarray) -> np.ndarray:
+    return np.array([bucketed(int(n)) if n else 0 for n in counts], dtype=np.float64)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from client.specimens import Specimens
+from common.errors import RequestError
 from common.federation import Federation
 
 HELD_OUT_FOLDS = 5
@@ -62,6 +63,23 @@ class Lab:
         ndarray of shape (n_training, n_targets), in the federation's units
         """
         return np.where(self.shared_targets, self.training.targets, np.nan)
+
+    def told_held_out(self) -> Specimens:
+        """Return the held-out specimens with those targets alone that sums may be told of.
+
+        Raises
+        ------
+        RequestError
+            If no target was measured on as many as are needed.
+        """
+        measured = np.isfinite(self.held_out.targets).sum(axis=0)
+        if not (measured >= self.needed).any():
+            raise RequestError(
+                f"{measured.max()} held-out specimens are fewer than min_specimens = "
+                f"{self.needed}; nothing is sent"
+            )
+        told = np.where(measured >= self.needed, self.held_out.targets, np.nan)
+        return replace(self.held_out, targets=told)
 
     @property
     def name(self) -> str:

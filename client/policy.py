@@ -10,8 +10,13 @@ from common.configuration import Section, parse, read_toml
 from common.errors import ConfigurationError
 from common.federation import Federation
 
-TRAIN_LOSS, ERROR_SUMS = METRICS = ("train-loss", "error-sums")
-"""Numbers about quality that may leave, by the names that the messages give them."""
+TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS = METRICS = (
+    "train-loss",
+    "error-sums",
+    "calibration-sums",
+    "gram-sums",
+)
+"""What may leave beside statistics and the head, by the names that the messages give it."""
 
 DEFAULT_POLICY = f"""\
 # What this lab lets leave it. Yours alone: the coordinator never sees this file.
@@ -20,9 +25,11 @@ DEFAULT_POLICY = f"""\
 # federation's own min_specimens, which holds where nothing stands here.
 # min_specimens = 30
 
-# Which numbers about quality may leave: the loss of training, and sums of errors on held-out
-# specimens. Without the second, your lab is missing in the table of results.
-metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}"]
+# What may leave beside the head and the statistics: the loss of training; sums of errors on
+# held-out specimens (without them, your lab is missing in the table of results); counts of how
+# large these errors are, from which intervals follow; sums of products of features, from which
+# the linear baseline, novelty and each lab's contribution follow.
+metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}"]
 
 # true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
 # spreads stay as they are; your lab's weight in the average is rounded with its number.

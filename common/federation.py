@@ -39,7 +39,7 @@ STRATEGY_OPTIONS = {
     "median": (),
     "krum": ("num_malicious",),
 }
-"""The strategies, and the keys of ``[training]`` that belong to each."""
+"""Flower's strategies, and the keys of ``[training]`` that belong to each."""
 
 
 LONGEST_WAIT_S = 30 * 24 * 3600.0
@@ -185,7 +185,15 @@ class Training(Section):
     """How the head is trained; keys of a strategy are refused under another strategy."""
 
     strategy: Literal[
-        "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "trimmed_mean", "median", "krum"
+        "fedavg",
+        "fedprox",
+        "fedavgm",
+        "fedadam",
+        "fedyogi",
+        "trimmed_mean",
+        "median",
+        "krum",
+        "ridge",
     ] = "fedavg"
     rounds: int = Field(default=40, ge=1, le=100_000)
     local_epochs: int = Field(default=2, ge=1, le=10_000)
@@ -241,6 +249,15 @@ class Federation(Section):
         for name in self.covariates:
             if name in self.descriptors.names:
                 raise ValueError(f"{name!r} is a covariate and a descriptor; rename the covariate")
+        return self
+
+    @model_validator(mode="after")
+    def _ridge_is_linear_and_one_round(self) -> Federation:
+        if self.training.strategy == "ridge" and (self.head.hidden or self.training.rounds != 1):
+            raise ValueError(
+                'strategy = "ridge" solves a linear head in one round; write rounds = 1 under '
+                "[training] and hidden = [] under [head]"
+            )
         return self
 
     @property

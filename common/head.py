@@ -36,6 +36,11 @@ def head_shapes(num_features: int, num_targets: int, head: Head) -> dict[str, tu
     return shapes
 
 
+def linear_shapes(num_features: int, num_targets: int) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of each array of a head without hidden layers."""
+    return head_shapes(num_features, num_targets, Head(hidden=()))
+
+
 def federation_shapes(federation: Federation) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of each array of the head that a federation agreed on."""
     return head_shapes(federation.num_features, len(federation.targets), federation.head)

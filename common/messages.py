@@ -17,15 +17,21 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from common.components import MOST_COMPONENTS
 from common.errors import ReplyError, RequestError
 from common.federation import Federation
-from common.head import HeadArrays, federation_shapes
+from common.gram import GramSums
+from common.head import HeadArrays, federation_shapes, linear_shapes
+from common.intervals import CalibrationSums
 from common.metrics import ErrorSums
+from common.novelty import Novelty
 from common.records import RecordReader, Shapes, array_record, vectors
 from common.standardise import Moments, Standardiser
 
 HANDSHAKE = "query.handshake"
 STATISTICS = "query.statistics"
+COMPONENTS = "query.components"
+GRAM = "query.gram"
 TRAIN = "train"
 EVALUATE = "evaluate"
 RELEASE = "query.release"
@@ -37,6 +43,13 @@ STANDARDISER = "standardiser"
 FEATURE_MOMENTS = "feature-moments"
 TARGET_MOMENTS = "target-moments"
 ERROR_SUMS = "error-sums"
+BASIS = "basis"
+PRODUCT = "product"
+GRAM_SUMS = "gram-sums"
+BASELINE = "baseline"
+BASELINE_ERROR_SUMS = "baseline-error-sums"
+NOVELTY = "novelty"
+CALIBRATION_SUMS = "calibration-sums"
 
 RUN = "run"
 LABS = "labs"
@@ -174,6 +187,107 @@ class StatisticsReply:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BasisRequest:
+    """Directions in the space of standardised features, to multiply with or to sum along."""
+
+    terms: Terms
+    standardiser: Standardiser
+    basis: np.ndarray
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                BASIS: array_record({BASIS: self.basis}),
+                STANDARDISER: standardiser_record(self.standardiser),
+                CONFIG: self.terms.to_config(),
+            }
+        )
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> BasisRequest:
+        """Read the record; raise RequestError if it breaks the schema."""
+        reader = RecordReader(record, RequestError)
+        standardiser = _read_standardiser(reader, shapes)
+        num_features = len(standardiser.feature_mean)
+        shape = (num_features, reader.columns(BASIS, BASIS, MOST_COMPONENTS))
+        basis = reader.arrays(BASIS, {BASIS: shape}, "float64")[BASIS]
+        return cls(terms=Terms.from_record(record), standardiser=standardiser, basis=basis)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentsReply:
+    """A lab's features multiplied with a basis and back, of shape (n_features, n_components)."""
+
+    num_examples: int
+    product: np.ndarray
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                PRODUCT: array_record({PRODUCT: self.product}),
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples}),
+            }
+        )
+
+    @classmethod
+    def from_record(
+        cls, record: RecordDict, *, num_features: int, components: int | None = None
+    ) -> ComponentsReply:
+        """Read the record, of any number of components unless one is given.
+
+        Raises
+        ------
+        ReplyError
+            If it breaks the schema.
+        """
+        reader = RecordReader(record, ReplyError)
+        found = components or reader.columns(PRODUCT, PRODUCT, MOST_COMPONENTS)
+        shape = (num_features, found)
+        return cls(
+            num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
+            product=reader.arrays(PRODUCT, {PRODUCT: shape}, "float64")[PRODUCT],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GramReply:
+    """Sums of products of a lab's training specimens along a basis, and with their targets."""
+
+    num_examples: int
+    sums: GramSums
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                GRAM_SUMS: array_record(vars(self.sums)),
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples}),
+            }
+        )
+
+    @classmethod
+    def from_record(
+        cls, record: RecordDict, *, num_targets: int, components: int | None = None
+    ) -> GramReply:
+        """Read the record, of any number of components unless one is given.
+
+        Raises
+        ------
+        ReplyError
+            If it breaks the schema.
+        """
+        reader = RecordReader(record, ReplyError)
+        found = components or reader.columns(GRAM_SUMS, "everyone", MOST_COMPONENTS + 1) - 1
+        shapes = GramSums.shapes(found, num_targets)
+        return cls(
+            num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
+            sums=GramSums(**reader.arrays(GRAM_SUMS, shapes, "float64")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """The shared head, the standardiser, and which round this is."""
 
@@ -260,30 +374,98 @@ class ModelRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateReply:
-    """Sums of the shared head's errors on a lab's held-out specimens."""
+class EvaluateRequest:
+    """The shared model, and what is to be tried beside it on the same held-out specimens.
 
-    num_examples: int
-    errors: ErrorSums
+    One request for all, since a lab answers about few different heads a day.
+
+    Attributes
+    ----------
+    model : ModelRequest
+    baseline : mapping of name to ndarray, optional
+        The linear head of ridge regression.
+    novelty : Novelty, optional
+    """
+
+    model: ModelRequest
+    baseline: HeadArrays | None = None
+    novelty: Novelty | None = None
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
-        return RecordDict(
+        record = self.model.to_record()
+        if self.baseline is not None:
+            record[BASELINE] = array_record(self.baseline)
+        if self.novelty is not None:
+            record[NOVELTY] = array_record(self.novelty.arrays())
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> EvaluateRequest:
+        """Read the record; raise RequestError if it breaks the schema."""
+        reader = RecordReader(record, RequestError)
+        model = ModelRequest.from_record(record, shapes=shapes)
+        num_features = len(model.standardiser.feature_mean)
+        baseline, novelty = None, None
+        if BASELINE in record:
+            linear = linear_shapes(num_features, len(model.standardiser.target_mean))
+            baseline = reader.arrays(BASELINE, linear, "float32")
+        if NOVELTY in record:
+            directions = reader.columns(NOVELTY, "directions", MOST_COMPONENTS)
+            expected = Novelty.shapes(num_features, directions)
+            novelty = Novelty.from_arrays(reader.arrays(NOVELTY, expected, "float64"))
+        return cls(model=model, baseline=baseline, novelty=novelty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReply:
+    """Sums of errors on a lab's held-out specimens, and counts that intervals follow from.
+
+    Attributes
+    ----------
+    errors : ErrorSums
+        Of the shared head.
+    baseline : ErrorSums or None
+        Of the baseline, where one came along.
+    calibration : CalibrationSums or None
+        None from a lab whose policy keeps it back.
+    """
+
+    num_examples: int
+    errors: ErrorSums
+    baseline: ErrorSums | None = None
+    calibration: CalibrationSums | None = None
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        record = RecordDict(
             {
                 ERROR_SUMS: array_record(vars(self.errors)),
                 METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples}),
             }
         )
+        if self.baseline is not None:
+            record[BASELINE_ERROR_SUMS] = array_record(vars(self.baseline))
+        if self.calibration is not None:
+            record[CALIBRATION_SUMS] = array_record(vars(self.calibration))
+        return record
 
     @classmethod
     def from_record(cls, record: RecordDict, *, num_targets: int) -> EvaluateReply:
         """Read the record; raise ReplyError if it breaks the schema."""
         reader = RecordReader(record, ReplyError)
-        names = [field.name for field in fields(ErrorSums)]
-        sums = reader.arrays(ERROR_SUMS, vectors(names, num_targets), "float64")
+        sums = vectors([field.name for field in fields(ErrorSums)], num_targets)
+        baseline, calibration = None, None
+        if BASELINE_ERROR_SUMS in record:
+            baseline = ErrorSums(**reader.arrays(BASELINE_ERROR_SUMS, sums, "float64"))
+        if CALIBRATION_SUMS in record:
+            expected = CalibrationSums.shapes(num_targets)
+            calibration = CalibrationSums(**reader.arrays(CALIBRATION_SUMS, expected, "float64"))
         return cls(
             num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
-            errors=ErrorSums(**sums),
+            errors=ErrorSums(**reader.arrays(ERROR_SUMS, sums, "float64")),
+            baseline=baseline,
+            calibration=calibration,
         )
 
 
@@ -311,11 +493,16 @@ def _our_version() -> str:
 def max_message_bytes(federation: Federation) -> int:
     """Return a size that no message between this federation's labs and coordinator exceeds.
 
-    Twice the head in float32, sums and standardisers in float64, and a megabyte around them.
+    Twice the head in float32, sums, standardisers and a basis in float64, and a megabyte around
+    them.
     """
+    num_features, num_targets = federation.num_features, len(federation.targets)
     head = sum(4 * prod(shape) for shape in federation_shapes(federation).values())
-    vectors = 8 * (federation.num_features + len(federation.targets))
-    return 2 * head + 16 * vectors + 1_000_000
+    vectors = 8 * (num_features + num_targets)
+    components = min(MOST_COMPONENTS, num_features)
+    basis = 8 * num_features * components
+    gram = sum(8 * prod(shape) for shape in GramSums.shapes(components, num_targets).values())
+    return 2 * head + 16 * vectors + max(basis, gram) + 1_000_000
 
 
 def bucketed(count: int) -> int:

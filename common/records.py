@@ -88,6 +88,14 @@ class RecordReader:
             raise self._error(f"{key}: expected the arrays {sorted(shapes)}, found {found}")
         return {name: self._array(record[name], name, shapes[name], dtype) for name in shapes}
 
+    def columns(self, key: str, name: str, most: int) -> int:
+        """Return how many columns a matrix says that it has: from 1 to `most`."""
+        record = self._record.array_records.get(key)
+        shape = tuple(record[name].shape) if record is not None and name in record else ()
+        if len(shape) != 2 or not 1 <= shape[1] <= most:
+            raise self._error(f"{key}: expected a matrix {name} of 1 to {most} columns")
+        return int(shape[1])
+
     def _array(self, record: Array, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         try:
             array = record.numpy()

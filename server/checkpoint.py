@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -21,12 +22,17 @@ from safetensors.numpy import save as save_tensors
 
 from common.errors import StateError
 from common.files import write_atomically
+from common.gram import GramSums
+from common.intervals import CalibrationSums
 from common.metrics import ErrorSums
 from common.standardise import Standardiser
+from server.evidence import Evaluation, Products
 from server.roster import Roster
 from server.state import Progress, RoundRecord, RoundState
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 KEPT = 2
 
@@ -113,8 +119,10 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
         "standardiser": dict(vars(progress.standardiser)),
         "target-counts": {str(node): a for node, a in roster.target_counts.items()},
     }
-    for lab, errors in progress.evaluation.items():
-        groups[f"evaluation:{lab}"] = dict(vars(errors))
+    for kind, of_labs in _by_lab(progress).items():
+        groups |= {f"{kind}:{lab}": dict(vars(sums)) for lab, sums in of_labs.items()}
+    if progress.products is not None:
+        groups["basis"] = {"basis": progress.products.basis}
     arrays = {
         json.dumps([group, name]): np.ascontiguousarray(array)
         for group, named in groups.items()
@@ -154,8 +162,22 @@ def _from_bytes(payload: bytes, fingerprint: str, path: Path) -> Progress:
         raise StateError(f"{path} was written by another version of crossply") from error
 
 
+def _by_lab(progress: Progress) -> dict[str, Mapping[str, Any]]:
+    """Return all sums that are kept by lab, by kind."""
+    products = progress.products.of_labs if progress.products else {}
+    return {"products": products, **vars(progress.evaluation)}
+
+
 def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> Progress:
-    labs = [group for group in groups if group.startswith("evaluation:")]
+    def by_lab(kind: str, made: Callable[..., T]) -> dict[str, T]:
+        own = f"{kind}:"
+        return {
+            group.removeprefix(own): made(**arrays)
+            for group, arrays in groups.items()
+            if group.startswith(own)
+        }
+
+    products = by_lab("products", GramSums)
     history = tuple(
         RoundRecord(**item | {"labs": tuple(item["labs"]), "out": tuple(item["out"])})
         for item in record["history"]
@@ -171,7 +193,12 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
             optimizer=groups.get("optimizer", {}),
             history=history,
         ),
-        evaluation={lab.removeprefix("evaluation:"): ErrorSums(**groups[lab]) for lab in labs},
+        products=Products(basis=groups["basis"]["basis"], of_labs=products) if products else None,
+        evaluation=Evaluation(
+            errors=by_lab("errors", ErrorSums),
+            baseline=by_lab("baseline", ErrorSums),
+            calibration=by_lab("calibration", CalibrationSums),
+        ),
     )
 
 

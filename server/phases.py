@@ -2,66 +2,55 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection
 
 import numpy as np
 from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
 
-from common.errors import NO_REPLY, NOT_CONNECTED, QuorumError, ReplyError
-from common.federation import Federation
+from common.components import PASSES, first_basis, num_components, orthonormal
+from common.errors import ReplyError
 from common.head import HeadArrays, federation_shapes
 from common.messages import (
+    COMPONENTS,
     EVALUATE,
+    GRAM,
     HANDSHAKE,
     RELEASE,
     STATISTICS,
+    BasisRequest,
+    ComponentsReply,
     EvaluateReply,
+    EvaluateRequest,
+    GramReply,
     HandshakeReply,
     ModelRequest,
     ReleaseReply,
     StatisticsReply,
-    Terms,
     TrainReply,
     message_to,
 )
-from common.metrics import ErrorSums
 from common.standardise import Standardiser
-from common.units import seconds
-from server.aggregation import (
+from server.aggregation import mean_loss
+from server.asking import Asker, Check
+from server.evidence import Evaluation, Products
+from server.screening import (
     check_errors,
+    check_gram,
+    check_product,
     check_statistics,
     check_update,
-    mean_loss,
 )
-from server.roster import Roster
 from server.state import RoundRecord, RoundState
-from server.strategy import Screened, check_replies, optimizer_state
+from server.strategy import optimizer_state
 from server.training_round import averaged, strategy_after, train_requests
 
 
-@dataclass(frozen=True, kw_only=True)
-class Coordinator:
+class Coordinator(Asker):
     """Takes the labs on a grid through the phases of a run, in the order of its methods.
 
     Each phase raises QuorumError, naming those that are missing, if too few labs take part; it may
     then be run again.
-
-    Attributes
-    ----------
-    grid : Grid
-    federation : Federation
-    roster : Roster
-    revoked : callable
-        Returns the nodes of the labs that have been put out.
     """
-
-    grid: Grid
-    federation: Federation
-    roster: Roster = field(default_factory=Roster)
-    revoked: Callable[[], Collection[int]] = tuple
 
     def shake_hands(self) -> None:
         """Let in the labs that hold the same agreement and version; the others are out by name."""
@@ -157,8 +146,61 @@ class Coordinator:
             history=(*state.history, record),
         )
 
-    def evaluate(self, head: HeadArrays, standardiser: Standardiser) -> dict[str, ErrorSums]:
-        """Return the sums of the head's errors, of each lab that has enough to share them."""
+    def ridge_round(self, standardiser: Standardiser) -> tuple[RoundState, Products]:
+        """Solve ridge regression over all labs; return the state after this, the only round."""
+        products = self.sum_products(standardiser)
+        present = len(products.of_labs) if products else 0
+        self._require_quorum(present, "round 1")
+        assert products is not None  # a quorum is at least one lab
+        known = np.isfinite(products.ridge.mean_square)
+        record = RoundRecord(
+            server_round=1,
+            train_loss=float(products.ridge.mean_square[known].mean()),
+            labs=tuple(products.of_labs),
+            failed={},
+            quarantined={},
+            out=tuple(sorted(self.roster.excluded)),
+        )
+        head = products.ridge.head(products.basis)
+        return RoundState(server_round=1, head=head, history=(record,)), products
+
+    def sum_products(self, standardiser: Standardiser) -> Products | None:
+        """Find the principal components of all labs, and sum products of specimens along them.
+
+        Returns
+        -------
+        Products or None
+            None where no lab lets its sums leave it.
+        """
+        num_features = self.federation.num_features
+        components = num_components(num_features, sum(self.roster.num_examples.values()))
+        basis = first_basis(num_features, components, self.federation.training.seed)
+        for _ in range(PASSES):
+            products = self._multiply(standardiser, basis)
+            if not products:
+                return None
+            basis = orthonormal(sum(products[1:], start=products[0]))
+        replies: dict[int, GramReply] = {}
+
+        def check(node: int, reply: Message) -> None:
+            gram = GramReply.from_record(
+                reply.content,
+                components=basis.shape[1],
+                num_targets=len(self.federation.targets),
+            )
+            check_gram(gram, self.roster.num_examples[node], self.roster.target_counts[node])
+            replies[node] = gram
+
+        self._ask_along(GRAM, standardiser, basis, check)
+        of_labs = {
+            self.roster.name(node): replies[node].sums for node in self.roster.by_name(replies)
+        }
+        return Products(basis=basis, of_labs=of_labs) if of_labs else None
+
+    def evaluate(
+        self, head: HeadArrays, standardiser: Standardiser, products: Products | None
+    ) -> Evaluation:
+        """Try the head, and the baseline beside it, on the held-out specimens of every lab."""
         num_targets = len(self.federation.targets)
         replies: dict[int, EvaluateReply] = {}
 
@@ -167,15 +209,23 @@ class Coordinator:
             check_errors(evaluation)
             replies[node] = evaluation
 
-        record = self._model_record(head, standardiser)
+        record = EvaluateRequest(
+            model=ModelRequest(terms=self._terms, head=head, standardiser=standardiser),
+            baseline=products.ridge.head(products.basis) if products else None,
+            novelty=products.novelty if products else None,
+        ).to_record()
         requests = [message_to(node, EVALUATE, record) for node in self.roster.names]
         screened = self._ask(requests, check)
-        silent = [why for why in screened.failed.values() if why in (NO_REPLY, NOT_CONNECTED)]
-        self._require_quorum(len(requests) - len(silent), "evaluation", screened)
+        self._require_answers(len(requests), "evaluation", screened)
         self.roster.exclude(screened.broken)
-        return {
-            self.roster.name(node): replies[node].errors for node in self.roster.by_name(replies)
-        }
+        found = {self.roster.name(node): replies[node] for node in self.roster.by_name(replies)}
+        return Evaluation(
+            errors={lab: reply.errors for lab, reply in found.items()},
+            baseline={lab: reply.baseline for lab, reply in found.items() if reply.baseline},
+            calibration={
+                lab: reply.calibration for lab, reply in found.items() if reply.calibration
+            },
+        )
 
     def release(
         self, head: HeadArrays, standardiser: Standardiser, labs: Collection[str]
@@ -196,30 +246,32 @@ class Coordinator:
         self._ask([message_to(node, RELEASE, record) for node in nodes], check)
         return tuple(sorted(kept))
 
-    @property
-    def _terms(self) -> Terms:
-        return Terms.of(self.federation)
+    def _multiply(self, standardiser: Standardiser, basis: np.ndarray) -> list[np.ndarray]:
+        products: dict[int, np.ndarray] = {}
+
+        def check(node: int, reply: Message) -> None:
+            found = ComponentsReply.from_record(
+                reply.content, num_features=basis.shape[0], components=basis.shape[1]
+            )
+            check_product(found, self.roster.num_examples[node], self.federation)
+            products[node] = found.product
+
+        self._ask_along(COMPONENTS, standardiser, basis, check)
+        return [products[node] for node in self.roster.by_name(products)]
+
+    def _ask_along(
+        self, message_type: str, standardiser: Standardiser, basis: np.ndarray, check: Check
+    ) -> None:
+        request = BasisRequest(terms=self._terms, standardiser=standardiser, basis=basis)
+        record = request.to_record()
+        requests = [message_to(node, message_type, record) for node in self.roster.names]
+        screened = self._ask(requests, check)
+        self._require_answers(len(requests), "sums of products", screened)
+        self.roster.exclude(screened.broken)
 
     def _model_record(self, head: HeadArrays, standardiser: Standardiser) -> RecordDict:
         request = ModelRequest(terms=self._terms, head=head, standardiser=standardiser)
         return request.to_record()
-
-    def _ask(self, requests: list[Message], check: Callable[[int, Message], None]) -> Screened:
-        deadline = seconds(self.federation.training.round_deadline)
-        replies = list(self.grid.send_and_receive(requests, timeout=deadline))
-        asked = {m.metadata.message_id: m.metadata.dst_node_id for m in requests}
-        screened = check_replies(replies, check, asked)
-        self.roster.forget(self.revoked())
-        return screened
-
-    def _wait_for_nodes(self) -> list[int]:
-        """Wait for the first lab, up to the deadline of a round."""
-        until = time.monotonic() + seconds(self.federation.training.round_deadline)
-        while not (nodes := sorted(self.grid.get_node_ids())):
-            if time.monotonic() > until:
-                raise QuorumError("handshake: no lab has come before the deadline of a round")
-            time.sleep(0.1)
-        return nodes
 
     def _check_name(self, node: int, hello: HandshakeReply) -> None:
         enrolled = self.roster.enrolled.get(node, hello.lab)
@@ -237,9 +289,3 @@ class Coordinator:
             )
         if list(self.roster.names.values()).count(hello.lab) > 1:
             raise ReplyError("another lab of the same name is in already")
-
-    def _require_quorum(self, present: int, phase: str, screened: Screened | None = None) -> None:
-        missing = dict(self.roster.excluded)
-        if screened is not None:
-            missing |= self.roster.named(screened.failed | screened.broken)
-        self.roster.require_quorum(present, self.federation.training.quorum, phase, missing)

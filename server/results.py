@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -51,8 +52,10 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
         "have_the_model": list(result.released),
         "rounds": [asdict(record) for record in result.history],
         "units": {name: target.unit for name, target in federation.targets.items()},
-        "errors": {lab: _metrics(sums, federation) for lab, sums in result.evaluation.items()},
-        "errors_of_all": _metrics(_total(result.evaluation), federation),
+        "errors": {
+            lab: _metrics(sums, federation) for lab, sums in result.evaluation.errors.items()
+        },
+        "errors_of_all": _metrics(_total(result.evaluation.errors), federation),
     }
 
 
@@ -62,7 +65,7 @@ def _metrics(sums: ErrorSums | None, federation: Federation) -> dict[str, Any]:
     return {name: sums.metrics(index) for index, name in enumerate(federation.targets)}
 
 
-def _total(evaluation: dict[str, ErrorSums]) -> ErrorSums | None:
+def _total(evaluation: Mapping[str, ErrorSums]) -> ErrorSums | None:
     if not evaluation:
         return None
     first, *others = evaluation.values()

@@ -130,6 +130,9 @@ def run_federation(
         progress = _train_one_round(progress, coordinator, chosen)
         chosen.keeper.save(progress)
         chosen.watcher.counted(progress.state.history[-1])
+    if progress.products is None and progress.phase != "finished":
+        progress = _sum_products(progress, coordinator, chosen)
+        chosen.keeper.save(progress)
     if progress.phase != "finished":
         progress = _evaluate(progress, coordinator, chosen)
         chosen.keeper.save(progress)
@@ -159,6 +162,8 @@ def _begin(grid: Grid, federation: Federation, options: RunOptions) -> Progress:
 
 
 def _train_one_round(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    if coordinator.federation.training.strategy == "ridge":
+        return _solve_ridge(progress, coordinator, options)
     state = _patiently(
         lambda: coordinator.train_round(progress.state, progress.standardiser),
         coordinator,
@@ -167,10 +172,26 @@ def _train_one_round(progress: Progress, coordinator: Coordinator, options: RunO
     return replace(progress, state=state)
 
 
+def _solve_ridge(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    """Train the one round of the strategy ``ridge``: labs send sums, the solution is exact."""
+    state, products = _patiently(
+        lambda: coordinator.ridge_round(progress.standardiser), coordinator, options
+    )
+    return replace(progress, state=state, products=products)
+
+
+def _sum_products(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    options.watcher.entered("sums of products")
+    products = _patiently(
+        lambda: coordinator.sum_products(progress.standardiser), coordinator, options
+    )
+    return replace(progress, products=products)
+
+
 def _evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
     options.watcher.entered("evaluate")
     evaluation = _patiently(
-        lambda: coordinator.evaluate(progress.state.head, progress.standardiser),
+        lambda: coordinator.evaluate(progress.state.head, progress.standardiser, progress.products),
         coordinator,
         options,
     )

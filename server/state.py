@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from common.head import HeadArrays
-from common.metrics import ErrorSums
 from common.standardise import Standardiser
+from server.evidence import Evaluation, Products
 from server.roster import Roster
 
 
@@ -60,6 +60,8 @@ class Progress:
     ----------
     phase : str
         ``finished`` when nothing is left to train or to evaluate.
+    products : Products or None
+        Summed before the first round under the strategy ``ridge``, after the last one else.
     released : tuple of str
         Labs that have said that they have kept the model.
     """
@@ -68,7 +70,8 @@ class Progress:
     roster: Roster
     standardiser: Standardiser
     state: RoundState
-    evaluation: Mapping[str, ErrorSums] = field(default_factory=dict)
+    products: Products | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
     released: tuple[str, ...] = ()
 
     @property
@@ -85,7 +88,8 @@ class Progress:
             labs=tuple(sorted(self.roster.names.values())),
             standardised=tuple(self.roster.standardised),
             excluded=self.roster.excluded,
-            evaluation=dict(self.evaluation),
+            products=self.products,
+            evaluation=self.evaluation,
             released=self.released,
         )
 
@@ -102,8 +106,9 @@ class RunResult:
         Those whose sums the standardiser was made of.
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
-    evaluation : dict of str to ErrorSums
-        Of each lab that has enough held-out specimens to share the sums of their errors.
+    products : Products or None
+        Sums that the linear baseline and each lab's contribution follow from.
+    evaluation : Evaluation
     released : tuple of str
         Labs that have the model.
     """
@@ -114,5 +119,6 @@ class RunResult:
     labs: tuple[str, ...]
     standardised: tuple[str, ...]
     excluded: dict[str, str]
-    evaluation: dict[str, ErrorSums]
+    products: Products | None
+    evaluation: Evaluation
     released: tuple[str, ...]

@@ -66,6 +66,9 @@ def make_strategy(training: Training) -> Strategy:
     return build(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **chosen)
 
 
+ROBUST = (FedTrimmedAvg, FedMedian, Krum)
+"""Strategies that leave out what stands apart."""
+
 MOMENTS = ("m_t", "v_t", "momentum_vector")
 """What Flower's strategies carry from one round to the next, beside the head itself."""
 

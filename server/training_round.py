@@ -24,9 +24,9 @@ from common.messages import (
 )
 from common.seeds import seed_for, seed_global_streams
 from common.standardise import Standardiser
-from server.aggregation import fill_missing_rows
+from server.aggregation import weigh_rows
 from server.state import RoundState
-from server.strategy import make_strategy, restore_optimizer
+from server.strategy import ROBUST, make_strategy, restore_optimizer
 
 
 def strategy_after(state: RoundState, training: Training) -> Strategy:
@@ -82,7 +82,8 @@ def averaged(
     QuorumError
         If the strategy makes nothing of them.
     """
-    for reply, update in zip(replies, fill_missing_rows(updates, counts), strict=True):
+    weighed = weigh_rows(updates, counts, robust=isinstance(strategy, ROBUST))
+    for reply, update in zip(replies, weighed, strict=True):
         reply.content = replace(update, train_loss=None).to_record()
     arrays, _ = strategy.aggregate_train(server_round, replies)
     if arrays is None:

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from common.errors import StateError
+from common.gram import GramSums
+from common.intervals import CalibrationSums
 from common.metrics import ErrorSums
 from common.standardise import Standardiser
 from server.checkpoint import Checkpoints
+from server.evidence import Evaluation, Products
 from server.roster import Roster
 from server.state import Progress, RoundRecord, RoundState
 
@@ -27,6 +30,10 @@ def progress(server_round: int) -> Progress:
         quarantined={},
     )
     ones = np.ones(2)
+    errors = ErrorSums(
+        count=ones, absolute=ones, squared=ones, measured=ones, measured_squared=ones
+    )
+    sums = GramSums.of(np.eye(2), np.ones((2, 1)))
     return Progress(
         phase="train",
         roster=Roster(
@@ -53,11 +60,14 @@ def progress(server_round: int) -> Progress:
             optimizer={"m_t/0.weight": np.full((3, 2), 0.1)},
             history=(record,),
         ),
-        evaluation={
-            "aachen": ErrorSums(
-                count=ones, absolute=ones, squared=ones, measured=ones, measured_squared=ones
-            )
-        },
+        products=Products(basis=np.eye(2), of_labs={"aachen": sums, "celle": sums}),
+        evaluation=Evaluation(
+            errors={"aachen": errors},
+            baseline={"aachen": errors},
+            calibration={
+                "aachen": CalibrationSums(counts=ones, spreads=2 * ones, novelty=3 * ones)
+            },
+        ),
     )
 
 
@@ -76,7 +86,11 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert found.roster.names == {2: "aachen"}
     assert found.roster.excluded == {"dresden": "reply"}
     np.testing.assert_array_equal(found.roster.target_counts[2], [24.0, 0.0])
-    np.testing.assert_array_equal(found.evaluation["aachen"].count, [1.0, 1.0])
+    np.testing.assert_array_equal(found.evaluation.errors["aachen"].count, [1.0, 1.0])
+    np.testing.assert_array_equal(found.evaluation.calibration["aachen"].novelty, [3.0, 3.0])
+    assert found.products is not None and written.products is not None
+    np.testing.assert_array_equal(found.products.basis, np.eye(2))
+    np.testing.assert_array_equal(found.products.total.cross, written.products.total.cross)
 
 
 def test_no_new_run_begins_by_itself_where_all_states_are_damaged(tmp_path: Path) -> None:

@@ -1,21 +1,25 @@
 """The coordinator's rounds over InProcessGrid, with labs that behave and labs that do not."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, UserConfig
+from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, UserConfig
 from flwr.clientapp import ClientApp
+from sklearn.linear_model import Ridge
 
 from client.app import client_app
 from client.evaluation import predict_in_units
 from client.lab import Lab, split_lab
 from client.specimens import Specimens
 from client.training import plan_for, train_head
+from client.uncertainty import spread_in_units
 from common.errors import QuorumError
 from common.federation import STRATEGY_OPTIONS, Federation
 from common.head import federation_shapes, initial_head
+from common.head import predict as head_outputs
+from common.intervals import Intervals, score_counts
 from common.seeds import seed_for
 from common.standardise import Standardiser
 from server import rounds
@@ -83,7 +87,7 @@ def test_a_run_learns_and_names_who_took_part() -> None:
     assert result.history[-1].train_loss < 0.2 * result.history[0].train_loss
     assert result.excluded == {}
     held_out = {name: len(lab.held_out) for name, lab in make_labs(agreement()).items()}
-    assert {name: sums.count.tolist() for name, sums in result.evaluation.items()} == {
+    assert {name: sums.count.tolist() for name, sums in result.evaluation.errors.items()} == {
         name: [count, count] for name, count in held_out.items()
     }
 
@@ -134,14 +138,115 @@ def test_a_lab_may_lack_a_target() -> None:
     lab = labs["aachen"]
     predicted = predict_in_units(result.head, result.standardiser, lab.held_out.features)
     assert np.isfinite(predicted).all()
-    assert result.evaluation["aachen"].count.tolist() == [len(lab.held_out), 0]
+    assert result.evaluation.errors["aachen"].count.tolist() == [len(lab.held_out), 0]
+
+
+def linear() -> Federation:
+    """Return the agreement of the strategy ``ridge``."""
+    data = agreement(strategy="fedavg", rounds=1).model_dump(mode="json", exclude_none=True)
+    data["training"]["strategy"] = "ridge"
+    return Federation.model_validate(data | {"head": {"hidden": []}})
+
+
+def test_ridge_is_one_round_and_equals_the_fit_of_pooled_data() -> None:
+    federation = linear()
+    labs = make_labs(federation)
+    labs["aachen"].training.targets[:, 1] = np.nan
+    result = run(federation, labs)
+    assert [(r.server_round, r.labs) for r in result.history] == [(1, tuple(sorted(SIZES)))]
+    assert result.products is not None
+    basis = result.products.basis
+    standardised = result.standardiser
+    features = np.concatenate([lab.training.features for lab in labs.values()])
+    targets = np.concatenate([lab.shared_training_targets for lab in labs.values()])
+    x = standardised.features(features) @ basis
+    for target in range(2):
+        seen = np.isfinite(targets[:, target])
+        model = Ridge(alpha=result.products.ridge.penalty[target], solver="svd")
+        model.fit(x[seen], standardised.targets(targets)[seen, target].astype(float))
+        np.testing.assert_allclose(
+            result.products.ridge.weights[target], model.coef_, rtol=1e-9, atol=1e-12
+        )
+        expected = model.predict(x).astype(np.float32)
+        found = head_outputs(result.head, standardised.features(features))[:, target]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_baseline_of_another_strategy_is_the_head_of_ridge() -> None:
+    of_ridge, beside = run(linear()), run(agreement())
+    assert beside.products is not None
+    baseline = beside.products.ridge.head(beside.products.basis)
+    for name, array in of_ridge.head.items():
+        np.testing.assert_array_equal(baseline[name], array)
+    for lab, errors in of_ridge.evaluation.errors.items():
+        np.testing.assert_array_equal(beside.evaluation.baseline[lab].squared, errors.squared)
+
+
+def test_labs_that_share_no_target_both_gain() -> None:
+    """One has only strength, one only modulus; what they have in common lies at the others."""
+    federation = agreement(rounds=30)
+    labs = make_labs(federation)
+    has = {"aachen": 0, "bremen": 1}
+    generator = np.random.default_rng(3)
+    plane = generator.normal(size=(12, federation.num_features)).astype(np.float32) / 10
+    for name, lab in labs.items():
+        for part in (lab.training, lab.held_out):
+            latent = generator.normal(size=(len(part), 12)).astype(np.float32)
+            part.features[:] = latent @ plane
+            part.targets[:] = np.column_stack([100 + 15 * latent[:, 0], 25 + 4 * latent[:, 1]])
+            if name in has:
+                part.targets[:, 1 - has[name]] = np.nan
+    together = run(federation, labs)
+    for name, target in has.items():
+        alone = run(federation, {name: labs[name]})
+        apart, joined = (
+            found.evaluation.errors[name].metrics(target)["mae"] for found in (alone, together)
+        )
+        assert joined < 0.8 * apart, name
+
+
+def test_a_lab_without_products_costs_the_others_nothing() -> None:
+    def refusing(app: ClientApp) -> ClientApp:
+        def answer(message: Message, context: Context) -> Message:
+            own = message.metadata.message_type in ("query.components", "query.gram")
+            if own and context.node_config["lab"] == "celle":
+                return Message(Error(2, "policy"), reply_to=message)
+            return app(message, context)
+
+        return cast(ClientApp, answer)
+
+    result = run(agreement(), app=refusing)
+    assert result.products is not None
+    assert list(result.products.of_labs) == ["aachen", "bremen", "dresden"]
+    assert result.labs == tuple(sorted(SIZES)) and result.excluded == {}
+    assert sorted(result.evaluation.baseline) == sorted(SIZES)
+
+
+def test_intervals_and_novelty_follow_from_counts_over_messages() -> None:
+    federation = agreement(rounds=20)
+    labs = make_labs(federation)
+    result = run(federation, labs)
+    intervals = result.evaluation.intervals()
+    assert intervals is not None and result.products is not None
+    scores = []
+    for name in sorted(labs):
+        held_out = labs[name].held_out
+        predicted = predict_in_units(result.head, result.standardiser, held_out.features)
+        spread = spread_in_units(result.head, result.standardiser, held_out.features, federation)
+        scores.append(np.abs(held_out.targets - predicted) / spread)
+    pooled = Intervals.calibrated(score_counts(np.concatenate(scores)))
+    np.testing.assert_array_equal(intervals.quantile, pooled.quantile)
+    novelty = result.evaluation.novelty(result.products.novelty)
+    pooled_features = np.concatenate([lab.held_out.features for lab in labs.values()])
+    inside = novelty.inside(result.standardiser.features(pooled_features))
+    assert 0.9 <= inside.mean() <= 1.0
 
 
 def test_too_few_held_out_specimens_stay_at_the_lab() -> None:
     federation = agreement().replace(privacy={"min_specimens": 5})
     result = run(federation)
     # bremen holds out 4 of 20
-    assert sorted(result.evaluation) == ["aachen", "celle", "dresden"]
+    assert sorted(result.evaluation.errors) == ["aachen", "celle", "dresden"]
 
 
 def test_another_agreement_is_out_by_name() -> None:
@@ -171,6 +276,8 @@ def hostile(lab: str, change: Change, kind: str = "train") -> Callable[[ClientAp
 
         made.query("handshake")(answer)
         made.query("statistics")(answer)
+        made.query("components")(answer)
+        made.query("gram")(answer)
         made.train()(answer)
         made.evaluate()(answer)
         made.query("release")(answer)
@@ -373,7 +480,7 @@ def test_a_target_measured_too_rarely_stays_at_the_lab() -> None:
     result = run_federation(grid, federation)
     counts, totals = sent[0], sent[1]
     assert (counts[1], totals[1]) == (0.0, 0.0)
-    assert result.evaluation["celle"].count[1] == 0
+    assert result.evaluation.errors["celle"].count[1] == 0
     assert counts[0] == len(labs["celle"].training)
 
 
@@ -420,6 +527,15 @@ def array_of(record: str, name: str, change: Callable[[np.ndarray], np.ndarray])
         ),
         ("train", metric("train-loss", -5.0), "cannot be"),
         ("train", metric("train-loss", 1.7e308), "cannot be"),
+        ("query.components", metric("num-examples", 7), "counted 20 before"),
+        ("query.components", array_of("product", "product", lambda a: a + 1e9), "larger than"),
+        ("query.gram", array_of("gram-sums", "everyone", lambda a: -a), "count is not that"),
+        ("query.gram", array_of("gram-sums", "cross", lambda a: a + 1e9), "no specimens have"),
+        ("query.gram", array_of("gram-sums", "gram", lambda a: np.triu(a)), "symmetric"),
+        ("query.gram", array_of("gram-sums", "gram", lambda a: 2 * a), "count is not that"),
+        ("evaluate", array_of("baseline-error-sums", "absolute", lambda a: -a), "negative"),
+        ("evaluate", array_of("calibration-sums", "counts", lambda a: a + 1), "more scores"),
+        ("evaluate", array_of("calibration-sums", "spreads", lambda a: a - 1e9), "negative"),
         ("evaluate", array_of("error-sums", "count", lambda a: a * 0 - 1e12), "whole number"),
         ("evaluate", array_of("error-sums", "absolute", lambda a: -a), "negative"),
         ("evaluate", array_of("error-sums", "squared", lambda a: a * np.nan), "NaN"),
@@ -428,7 +544,7 @@ def array_of(record: str, name: str, change: Callable[[np.ndarray], np.ndarray])
 def test_law_6_holds_in_every_phase(kind: str, change: Change, reason: str) -> None:
     result = run(agreement(), app=hostile("celle", change, kind))
     assert reason in result.excluded["celle"]
-    assert "celle" not in result.evaluation
+    assert "celle" not in result.evaluation.errors
     assert result.labs == ("aachen", "bremen", "dresden")
     assert np.isfinite(result.head["0.weight"]).all()
 

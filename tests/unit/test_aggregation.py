@@ -11,7 +11,7 @@ from common.errors import ReplyError
 from common.federation import Federation
 from common.messages import StatisticsReply, bucketed
 from common.standardise import Moments
-from server.aggregation import check_statistics
+from server.screening import check_statistics
 
 FEDERATION = Federation.model_validate(
     {

@@ -14,16 +14,25 @@ from client.policy import DEFAULT_POLICY, METRICS, Policy, load_policy
 from client.sent_log import SentLog
 from common.errors import ConfigurationError, PolicyError, ReplyError, RequestError
 from common.federation import Federation
+from common.gram import GramSums
 from common.head import federation_shapes, initial_head
+from common.intervals import CalibrationSums, score_counts
 from common.link_pb2 import Reply
 from common.messages import (
+    CALIBRATION_SUMS,
+    COMPONENTS,
     ERROR_SUMS,
     EVALUATE,
+    GRAM,
+    GRAM_SUMS,
     HANDSHAKE,
     STATISTICS,
     TRAIN,
     TRAIN_LOSS,
+    BasisRequest,
+    ComponentsReply,
     EvaluateReply,
+    GramReply,
     HandshakeReply,
     ModelRequest,
     StatisticsReply,
@@ -32,7 +41,13 @@ from common.messages import (
 )
 from common.metrics import ErrorSums
 from common.standardise import Moments, Standardiser
-from server.aggregation import check_errors, check_statistics, check_update
+from server.screening import (
+    check_errors,
+    check_gram,
+    check_product,
+    check_statistics,
+    check_update,
+)
 
 FEDERATION = Federation.model_validate(
     {
@@ -74,7 +89,11 @@ def update(size: int = 57) -> TrainReply:
 def evaluation(size: int = 25) -> EvaluateReply:
     measured = np.linspace(100, 140, size)[:, None]
     errors = ErrorSums.of(measured, measured + 3.0, FEDERATION.target_shift)
-    return EvaluateReply(num_examples=size, errors=errors)
+    counts = score_counts(np.full((size, 1), 1.5))
+    calibration = CalibrationSums(
+        counts=np.stack([counts, 0 * counts]), spreads=np.ones((2, 1)), novelty=counts[0]
+    )
+    return EvaluateReply(num_examples=size, errors=errors, baseline=errors, calibration=calibration)
 
 
 STANDARDISER = Standardiser(
@@ -90,6 +109,11 @@ def model_request() -> ModelRequest:
     return ModelRequest(terms=TERMS, head=HEAD, standardiser=STANDARDISER)
 
 
+def basis_request() -> BasisRequest:
+    basis = np.eye(FEDERATION.num_features)[:, :3]
+    return BasisRequest(terms=TERMS, standardiser=STANDARDISER, basis=basis)
+
+
 def train_request() -> RecordDict:
     record = model_request().to_record()
     record.config_records["config"]["server-round"] = 1
@@ -101,7 +125,7 @@ def test_the_default_policy_is_what_stands_in_its_text(tmp_path: Path) -> None:
     path.write_text(DEFAULT_POLICY)
     assert load_policy(path, FEDERATION) == Policy()
     # its names of what may leave are those of the messages
-    assert METRICS == (TRAIN_LOSS, ERROR_SUMS)
+    assert METRICS == (TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +226,23 @@ def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
     )
     with pytest.raises(PolicyError, match="error-sums may not leave"):
         quiet.check_task("1", EVALUATE, request.to_record())
+    for kind in (COMPONENTS, GRAM):
+        with pytest.raises(PolicyError, match="gram-sums may not leave"):
+            quiet.check_task("1", kind, basis_request().to_record())
+    left_of = quiet.check_reply(EVALUATE, evaluation().to_record())
+    assert EvaluateReply.from_record(left_of, num_targets=1).calibration is None
+
+
+def test_another_basis_shows_the_same_specimens_from_another_side(tmp_path: Path) -> None:
+    log = SentLog(tmp_path / "sent.jsonl")
+    here = Gate(federation=FEDERATION, lab="celle", policy=Policy(), log=log)
+    record = basis_request().to_record()
+    for asked, kind in (("a", COMPONENTS), ("b", COMPONENTS), ("c", GRAM)):
+        here.check_task(asked, kind, record)
+        log.append(kind, Reply(message_id=asked), asked)
+    for kind in (COMPONENTS, GRAM):
+        with pytest.raises(PolicyError, match="came in the last 24 hours"):
+            here.check_task("d", kind, record)
 
 
 @pytest.mark.parametrize(
@@ -249,3 +290,24 @@ def test_rounded_counts_pass_the_coordinators_checks_and_keep_means_and_spreads(
     assert isinstance(told, EvaluateReply)
     check_errors(told)
     assert told.errors.metrics(0)["mae"] == pytest.approx(3.0)
+    assert told.calibration is not None
+    assert told.calibration.counts.sum() == pytest.approx(told.num_examples)
+
+
+def test_rounded_products_pass_the_coordinators_checks_and_keep_means() -> None:
+    targets = np.full((57, 1), np.nan)
+    targets[:33, 0] = np.linspace(-1, 1, 33)
+    coordinates = np.random.default_rng(0).normal(size=(57, 3))
+    plain = GramReply(num_examples=57, sums=GramSums.of(coordinates, targets))
+    counted, told = rounded(statistics()), rounded(plain)
+    assert isinstance(counted, StatisticsReply) and isinstance(told, GramReply)
+    check_gram(told, counted.num_examples, counted.targets.count)
+    for before, after in zip(
+        plain.sums.mean_and_covariance(), told.sums.mean_and_covariance(), strict=True
+    ):
+        np.testing.assert_allclose(before, after)
+    product = ComponentsReply(num_examples=57, product=np.ones((FEDERATION.num_features, 3)))
+    less = rounded(product)
+    assert isinstance(less, ComponentsReply)
+    check_product(less, 50, FEDERATION)
+    assert less.product[0, 0] == pytest.approx(50 / 57)

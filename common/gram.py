@@ -1,0 +1,112 @@
+"""Gram sums: all that ridge regression needs of a lab's specimens; merging them is addition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class GramSums:
+    """Sums of products of specimens' coordinates, with a one behind them for the intercept.
+
+    Attributes
+    ----------
+    everyone : ndarray of shape (n_components + 1, n_components + 1), float64
+        Over all specimens: what spread and novelty follow from.
+    gram : ndarray of shape (n_targets, n_components + 1, n_components + 1), float64
+        Over the specimens with that target measured; the last entry counts them.
+    cross : ndarray of shape (n_targets, n_components + 1), float64
+        Products with the target, standardised; the last entry is the target's sum.
+    squares : ndarray of shape (n_targets,), float64
+        Sums of the target's squares.
+
+    Examples
+    --------
+    >>> sums = GramSums.of(np.array([[1.0], [2.0]]), np.array([[3.0], [np.nan]]))
+    >>> sums.gram[0].tolist(), sums.cross[0].tolist(), sums.squares.tolist()
+    ([[1.0, 1.0], [1.0, 1.0]], [3.0, 3.0], [9.0])
+    """
+
+    everyone: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, coordinates: np.ndarray, targets: np.ndarray) -> GramSums:
+        """Sum over specimens; a target that is NaN counts as missing.
+
+        Parameters
+        ----------
+        coordinates : ndarray of shape (n_specimens, n_components)
+        targets : ndarray of shape (n_specimens, n_targets), standardised
+        """
+        rows = np.column_stack([np.asarray(coordinates, np.float64), np.ones(len(coordinates))])
+        measured = np.isfinite(targets)
+        values = np.where(measured, np.asarray(targets, np.float64), 0.0)
+        return cls(
+            everyone=rows.T @ rows,
+            gram=np.stack([rows[seen].T @ rows[seen] for seen in measured.T]),
+            cross=values.T @ rows,
+            squares=(values**2).sum(axis=0),
+        )
+
+    @staticmethod
+    def shapes(components: int, num_targets: int) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of each array."""
+        side = components + 1
+        return {
+            "everyone": (side, side),
+            "gram": (num_targets, side, side),
+            "cross": (num_targets, side),
+            "squares": (num_targets,),
+        }
+
+    @property
+    def num_examples(self) -> float:
+        """The number of specimens."""
+        return float(self.everyone[-1, -1])
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of specimens with each target, of shape (n_targets,)."""
+        return self.gram[:, -1, -1]
+
+    def __add__(self, other: GramSums) -> GramSums:
+        """Return the sums over both sets of specimens."""
+        return GramSums(**{name: getattr(self, name) + getattr(other, name) for name in _NAMES})
+
+    def counted_as(self, num_examples: float, counts: np.ndarray) -> GramSums:
+        """Return the sums as if there were so many specimens; means and spreads stay.
+
+        Parameters
+        ----------
+        num_examples : float
+        counts : ndarray of shape (n_targets,)
+            Specimens with each target; zero where there are none.
+        """
+        factor = counts / np.maximum(self.counts, 1.0)
+        return GramSums(
+            everyone=self.everyone * (num_examples / self.num_examples),
+            gram=self.gram * factor[:, None, None],
+            cross=self.cross * factor[:, None],
+            squares=self.squares * factor,
+        )
+
+    def mean_and_covariance(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and the covariance (of the population) of the coordinates.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_components,)
+        covariance : ndarray of shape (n_components, n_components)
+        """
+        count = max(self.num_examples, 1.0)
+        mean = self.everyone[-1, :-1] / count
+        covariance: np.ndarray = self.everyone[:-1, :-1] / count - np.outer(mean, mean)
+        return mean, covariance
+
+
+_NAMES = [field.name for field in fields(GramSums)]

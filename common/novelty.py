@@ -1,0 +1,130 @@
+"""Is a specimen like those that were learned from? Its distance from them, against a threshold.
+
+Mahalanobis (1936) distance in the space of the principal components, from the labs' summed
+moments alone; the threshold is a quantile of all labs' held-out specimens, from counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from scipy.special import gammaincinv
+
+from common.gram import GramSums
+from common.intervals import quantiles
+
+INSIDE = 0.95
+"""Share of held-out specimens that are to be called inside the domain."""
+
+MOST_DIRECTIONS = 32
+SPECIMENS_A_DIRECTION = 8
+"""A spread that fewer specimens tell of is not known well enough to divide by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Novelty:
+    """Distance of a specimen's features from those of all labs.
+
+    Attributes
+    ----------
+    directions : ndarray of shape (n_features, n_directions)
+        Divided by the spread along each, so that distances are in deviations.
+    mean : ndarray of shape (n_directions,)
+    threshold : float
+    """
+
+    directions: np.ndarray
+    mean: np.ndarray
+    threshold: float
+
+    @classmethod
+    def of(cls, sums: GramSums, basis: np.ndarray) -> Novelty:
+        """Take the leading directions; the threshold is that of a normal distribution.
+
+        Parameters
+        ----------
+        sums : GramSums
+            Of all labs.
+        basis : ndarray of shape (n_features, n_components)
+        """
+        mean, covariance = sums.mean_and_covariance()
+        sizes, vectors = scipy.linalg.eigh(covariance)
+        most = max(1, min(MOST_DIRECTIONS, int(sums.num_examples) // SPECIMENS_A_DIRECTION))
+        # features that do not vary at all leave one direction, along which nothing is far
+        sizes = np.maximum(sizes, np.finfo(float).tiny)
+        leading = [i for i in np.argsort(-sizes)[:most] if sizes[i] > 1e-9 * sizes.max()]
+        scaled = vectors[:, leading] / np.sqrt(sizes[leading])
+        return cls(
+            directions=basis @ scaled,
+            mean=mean @ scaled,
+            # the root of a quantile of chi squared
+            threshold=float(np.sqrt(2 * gammaincinv(len(leading) / 2, INSIDE))),
+        )
+
+    def calibrated(self, counts: np.ndarray) -> Novelty:
+        """Return it with the threshold that held-out specimens' counted scores give.
+
+        Parameters
+        ----------
+        counts : ndarray of shape (n_bins,)
+            Too few for the quantile leave the threshold as it is.
+        """
+        found = float(quantiles(counts[None], (INSIDE,))[0, 0])
+        threshold = found if np.isfinite(found) else self.threshold
+        return Novelty(directions=self.directions, mean=self.mean, threshold=threshold)
+
+    @staticmethod
+    def shapes(num_features: int, directions: int) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of each of its arrays."""
+        return {
+            "directions": (num_features, directions),
+            "mean": (directions,),
+            "threshold": (1,),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return it as named arrays, float64."""
+        return {
+            "directions": self.directions,
+            "mean": self.mean,
+            "threshold": np.array([self.threshold]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Novelty:
+        """Read it from named arrays, the inverse of `arrays`."""
+        return cls(
+            directions=arrays["directions"],
+            mean=arrays["mean"],
+            threshold=float(arrays["threshold"][0]),
+        )
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Return each specimen's distance, in deviations.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_specimens, n_features), standardised
+
+        Returns
+        -------
+        ndarray of shape (n_specimens,)
+
+        Examples
+        --------
+        >>> around = np.array([[-2.0], [2.0]] * 8)
+        >>> sums = GramSums.of(around, np.zeros((16, 1)))
+        >>> Novelty.of(sums, np.eye(1)).score(np.array([[0.0], [6.0]])).tolist()
+        [0.0, 3.0]
+        """
+        offset = np.asarray(features, np.float64) @ self.directions - self.mean
+        distance: np.ndarray = np.sqrt((offset**2).sum(axis=1))
+        return distance
+
+    def inside(self, features: np.ndarray) -> np.ndarray:
+        """Return which specimens are inside the domain, of shape (n_specimens,)."""
+        within: np.ndarray = self.score(features) <= self.threshold
+        return within

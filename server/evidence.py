@@ -1,0 +1,87 @@
+"""What a run learns beside the head: sums of products of each lab, and how the head was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from common.gram import GramSums
+from common.intervals import CalibrationSums, Intervals
+from common.metrics import ErrorSums
+from common.novelty import Novelty
+from server.ridge import RidgeFit, fit_ridge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """Sums of products of the labs' training specimens, along a basis that all share.
+
+    Attributes
+    ----------
+    basis : ndarray of shape (n_features, n_components), orthonormal
+    of_labs : mapping of str to GramSums
+        By name, in the order of the names.
+    """
+
+    basis: np.ndarray
+    of_labs: Mapping[str, GramSums]
+
+    @cached_property
+    def total(self) -> GramSums:
+        """The sums over the specimens of all labs."""
+        first, *others = self.of_labs.values()
+        return sum(others, start=first)
+
+    @cached_property
+    def ridge(self) -> RidgeFit:
+        """Ridge regression over all labs: the baseline."""
+        return fit_ridge(self.total)
+
+    @cached_property
+    def novelty(self) -> Novelty:
+        """How far from all labs' specimens a specimen is, with a threshold yet to calibrate."""
+        return Novelty.of(self.total, self.basis)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What the labs say of the shared head on their held-out specimens, by lab.
+
+    Attributes
+    ----------
+    errors, baseline : mapping of str to ErrorSums
+        Of the head, and of ridge regression, of the labs that have enough to share them.
+    calibration : mapping of str to CalibrationSums
+    """
+
+    errors: Mapping[str, ErrorSums] = field(default_factory=dict)
+    baseline: Mapping[str, ErrorSums] = field(default_factory=dict)
+    calibration: Mapping[str, CalibrationSums] = field(default_factory=dict)
+
+    def counts(self, lab: str | None = None) -> np.ndarray | None:
+        """Return the counted scores of one lab or of all, or None where nobody tells any.
+
+        Returns
+        -------
+        ndarray of shape (n_targets, n_bins) or None
+        """
+        chosen = [sums.counts.sum(axis=0) for sums in self._chosen(lab)]
+        return np.sum(chosen, axis=0) if chosen else None
+
+    def intervals(self) -> Intervals | None:
+        """Calibrate intervals on all labs' held-out specimens, or None where nobody tells any."""
+        counts = self.counts()
+        return None if counts is None else Intervals.calibrated(counts)
+
+    def novelty(self, uncalibrated: Novelty) -> Novelty:
+        """Return the novelty with the threshold that held-out specimens give."""
+        counts = [sums.novelty for sums in self._chosen(None)]
+        return uncalibrated.calibrated(np.sum(counts, axis=0)) if counts else uncalibrated
+
+    def _chosen(self, lab: str | None) -> list[CalibrationSums]:
+        if lab is None:
+            return list(self.calibration.values())
+        return [self.calibration[lab]] if lab in self.calibration else []

@@ -1,0 +1,211 @@
+"""What the coordinator lets into its sums and averages: plain checks of what a lab has sent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.errors import ReplyError
+from common.federation import Federation
+from common.head import HeadArrays
+from common.messages import (
+    ComponentsReply,
+    EvaluateReply,
+    GramReply,
+    StatisticsReply,
+    TrainReply,
+    bucketed,
+)
+from common.metrics import ErrorSums
+from common.standardise import CLIP, Moments
+
+LARGEST_STEP = 100.0
+"""A head may move in a round by this many times its own norm (plus one) before it is absurd."""
+
+LARGEST_FEATURE = 1e6
+"""No feature of a pooled network, nor a covariate in its unit, has a larger root mean square."""
+
+LARGEST_COUNT = 1_000_000
+"""No lab has tested so many specimens."""
+
+LARGEST_LOSS = 1e6
+"""A mean squared error of standardised targets beyond this has nothing to do with training."""
+
+ROUNDING = 1e-9
+"""Relative slack of inequalities between float64 sums."""
+
+
+def check_statistics(reply: StatisticsReply, bucket: int, federation: Federation) -> None:
+    """Check a lab's sums: whole counts, sums that numbers can have, means inside the ranges.
+
+    Parameters
+    ----------
+    reply : StatisticsReply
+    bucket : int
+        The lab's number of specimens as it was rounded in the handshake.
+    federation : Federation
+
+    Raises
+    ------
+    ReplyError
+        Names the first sum that cannot be.
+    """
+    count = reply.num_examples
+    if bucketed(count) != bucket:
+        raise ReplyError(f"{count} specimens now, and about {bucket} in the handshake")
+    if count > LARGEST_COUNT:
+        raise ReplyError(f"{count} specimens are more than any lab has")
+    if not (reply.features.count == count).all():
+        raise ReplyError("the features' counts differ from the number of specimens")
+    _check_moments(reply.features, count, "features")
+    _check_moments(reply.targets, count, "targets")
+    if (reply.features.squares > count * LARGEST_FEATURE**2).any():
+        raise ReplyError("features: values beyond any that a network gives")
+    half = np.array([(high - low) / 2 for low, high in _ranges(federation)])
+    if (np.abs(reply.targets.total) > reply.targets.count * half * (1 + ROUNDING)).any():
+        raise ReplyError("targets: a mean lies outside the federation's range")
+    if (reply.targets.squares > reply.targets.count * half**2 * (1 + ROUNDING)).any():
+        raise ReplyError("targets: a spread is wider than the federation's range")
+
+
+def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None:
+    """Check a lab's update against what the coordinator knows.
+
+    Parameters
+    ----------
+    reply : TrainReply
+        Its keys, shapes, dtype and finiteness are checked already.
+    head : mapping of name to ndarray
+        The head that was sent.
+    num_examples : int
+        The lab's training specimens, as it counted them for the standardiser.
+
+    Raises
+    ------
+    ReplyError
+        If the count is another one, the loss cannot be, or the head moved absurdly far.
+
+    Examples
+    --------
+    >>> head = {"0.weight": np.ones((1, 1), dtype=np.float32)}
+    >>> moved = {"0.weight": np.full((1, 1), 1e9, dtype=np.float32)}
+    >>> check_update(TrainReply(head=moved, num_examples=3, train_loss=0.1), head, 3)
+    Traceback (most recent call last):
+    ...
+    common.errors.ReplyError: the head moved by 1e+09, more than 200
+    """
+    if reply.num_examples != num_examples:
+        raise ReplyError(
+            f"trained on {reply.num_examples} specimens, and counted {num_examples} before"
+        )
+    if reply.train_loss is not None and not 0 <= reply.train_loss <= LARGEST_LOSS:
+        raise ReplyError(f"a training loss of {reply.train_loss:.3g} cannot be")
+    moved = _norm({name: reply.head[name] - head[name] for name in head})
+    allowed = LARGEST_STEP * (1.0 + _norm(head))
+    if not moved <= allowed:
+        raise ReplyError(f"the head moved by {moved:.3g}, more than {allowed:.3g}")
+
+
+def check_errors(reply: EvaluateReply) -> None:
+    """Check the sums of a lab's errors: whole counts, and sums that numbers can have.
+
+    Raises
+    ------
+    ReplyError
+        Names the first sum that cannot be.
+    """
+    _check_error_sums(reply, reply.errors)
+    if reply.baseline is not None:
+        _check_error_sums(reply, reply.baseline)
+    check_calibration(reply)
+
+
+def _check_error_sums(reply: EvaluateReply, errors: ErrorSums) -> None:
+    measured = Moments(count=errors.count, total=errors.measured, squares=errors.measured_squared)
+    _check_moments(measured, reply.num_examples, "measured values")
+    wrong = Moments(count=errors.count, total=errors.absolute, squares=errors.squared)
+    _check_moments(wrong, reply.num_examples, "errors")
+    if (errors.absolute < 0).any():
+        raise ReplyError("errors: a sum of sizes is negative")
+
+
+def check_product(reply: ComponentsReply, num_examples: int, federation: Federation) -> None:
+    """Check a lab's product of features and a basis: its own number, and no larger than can be.
+
+    Raises
+    ------
+    ReplyError
+        If the number of specimens is another one, or an entry is larger than clipped features give.
+    """
+    _check_number(reply.num_examples, num_examples)
+    # features are clipped, and the basis is orthonormal: by Cauchy and Schwarz no entry is larger
+    largest = CLIP * federation.feature_weight
+    allowed = num_examples * largest[:, None] * np.sqrt((largest**2).sum())
+    if (np.abs(reply.product) > allowed * (1 + ROUNDING)).any():
+        raise ReplyError("components: an entry is larger than standardised features give")
+
+
+def check_gram(reply: GramReply, num_examples: int, target_counts: np.ndarray) -> None:
+    """Check a lab's Gram sums: its own numbers, and sums that products of numbers can have.
+
+    Raises
+    ------
+    ReplyError
+        Names the first sum that cannot be.
+    """
+    _check_number(reply.num_examples, num_examples)
+    sums = reply.sums
+    if not np.allclose(sums.counts, target_counts, rtol=1e-6):
+        raise ReplyError("gram sums: a target's count is not that of the statistics")
+    if not np.isclose(sums.num_examples, num_examples, rtol=1e-6):
+        raise ReplyError("gram sums: the count is not that of the statistics")
+    matrices = [sums.everyone]
+    for gram, cross, squares in zip(sums.gram, sums.cross, sums.squares, strict=True):
+        matrices.append(np.block([[gram, cross[:, None]], [cross[None], squares]]))
+    for matrix in matrices:
+        size = float(np.abs(matrix).max())
+        if not np.allclose(matrix, matrix.T, atol=1e-9 * size):
+            raise ReplyError("gram sums: a matrix is not symmetric")
+        if np.linalg.eigvalsh(matrix)[0] < -1e-6 * size:
+            raise ReplyError("gram sums: no specimens have such products")
+
+
+def check_calibration(reply: EvaluateReply) -> None:
+    """Check the counts of a lab's scores, where it tells them.
+
+    Raises
+    ------
+    ReplyError
+        Names the first that cannot be.
+    """
+    sums = reply.calibration
+    if sums is None:
+        return
+    if any((array < 0).any() for array in vars(sums).values()):
+        raise ReplyError("calibration: a count or a sum is negative")
+    most = reply.num_examples * (1 + ROUNDING)
+    if (sums.counts.sum(axis=(0, 2)) > most).any() or sums.novelty.sum() > most:
+        raise ReplyError("calibration: more scores than specimens")
+
+
+def _check_number(found: int, num_examples: int) -> None:
+    if found != num_examples:
+        raise ReplyError(f"sums over {found} specimens, and counted {num_examples} before")
+
+
+def _check_moments(moments: Moments, at_most: int, what: str) -> None:
+    count = moments.count
+    if (count < 0).any() or (count > at_most).any() or (count != np.round(count)).any():
+        raise ReplyError(f"{what}: a count is not a whole number from 0 to {at_most}")
+    # Cauchy and Schwarz: no numbers have a smaller sum of squares for their sum
+    if (moments.total**2 > count * moments.squares * (1 + ROUNDING)).any():
+        raise ReplyError(f"{what}: a sum of squares is smaller than its sum allows")
+    if ((count == 0) & (moments.squares != 0)).any():
+        raise ReplyError(f"{what}: a sum over no values is not zero")
+
+
+def _ranges(federation: Federation) -> list[tuple[float, float]]:
+    return [target.range for target in federation.targets.values()]
+
+
+def _norm(head: HeadArrays) -> float:
+    return float(np.sqrt(sum(float(np.vdot(array, array)) for array in head.values())))
