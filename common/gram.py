@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -78,6 +79,12 @@ class GramSums:
         """Return the sums over both sets of specimens."""
         return GramSums(**{name: getattr(self, name) + getattr(other, name) for name in _NAMES})
 
+    @classmethod
+    def total(cls, parts: Iterable[GramSums]) -> GramSums:
+        """Return the sums over the specimens of all parts, added in their order."""
+        first, *others = parts
+        return sum(others, start=first)
+
     def counted_as(self, num_examples: float, counts: np.ndarray) -> GramSums:
         """Return the sums as if there were so many specimens; means and spreads stay.
 
@@ -93,6 +100,33 @@ class GramSums:
             gram=self.gram * factor[:, None, None],
             cross=self.cross * factor[:, None],
             squares=self.squares * factor,
+        )
+
+    def along(self, directions: np.ndarray, offset: np.ndarray | None = None) -> GramSums:
+        """Return the sums of coordinates z mapped to z @ directions + offset.
+
+        Parameters
+        ----------
+        directions : ndarray of shape (n_components, n_kept)
+        offset : ndarray of shape (n_kept,), optional
+
+        Examples
+        --------
+        >>> z, y = np.array([[1.0, 2.0], [3.0, 5.0]]), np.ones((2, 1))
+        >>> turned = GramSums.of(z, y).along(np.array([[1.0], [1.0]]), np.array([-5.0]))
+        >>> turned.cross.tolist() == GramSums.of(z.sum(axis=1)[:, None] - 5.0, y).cross.tolist()
+        True
+        """
+        side, kept = directions.shape
+        mapped = np.zeros((side + 1, kept + 1))
+        mapped[:side, :kept] = directions
+        mapped[side, :kept] = 0.0 if offset is None else offset
+        mapped[side, kept] = 1.0
+        return GramSums(
+            everyone=mapped.T @ self.everyone @ mapped,
+            gram=mapped.T @ self.gram @ mapped,
+            cross=self.cross @ mapped,
+            squares=self.squares,
         )
 
     def mean_and_covariance(self) -> tuple[np.ndarray, np.ndarray]:

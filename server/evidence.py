@@ -32,8 +32,7 @@ class Products:
     @cached_property
     def total(self) -> GramSums:
         """The sums over the specimens of all labs."""
-        first, *others = self.of_labs.values()
-        return sum(others, start=first)
+        return GramSums.total(self.of_labs.values())
 
     @cached_property
     def ridge(self) -> RidgeFit:

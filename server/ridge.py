@@ -42,6 +42,11 @@ class RidgeFit:
     penalty: np.ndarray
     mean_square: np.ndarray
 
+    def predict(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return predictions, standardised, of coordinates of shape (n_specimens, n_components)."""
+        outputs: np.ndarray = coordinates @ self.weights.T + self.intercept
+        return outputs
+
     def head(self, basis: np.ndarray) -> HeadArrays:
         """Return it as a head without hidden layers, over features instead of components.
 

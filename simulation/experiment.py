@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from client.lab import HELD_OUT_FOLDS, split_lab
+from client.evaluation import second_half
+from client.lab import HELD_OUT_FOLDS, Lab, split_lab
 from client.splits import fold_of_each
 from common.metrics import ErrorSums
 from common.threads import one_thread
-from server.state import RoundRecord
+from server.state import RoundRecord, RunResult
 from simulation.consortium import Consortium
-from simulation.modes import MODES, federated
+from simulation.evidence import Evidence, note_federated, note_local
+from simulation.modes import MODES, federated, local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class Outcome:
     excluded : dict of str to str
         Labs that were put out of a federated run, with the reason.
     seconds : dict of str to float
-        Wall-clock time of each mode.
+        Wall-clock time of each mode, and of ``evidence`` beside them.
+    evidence : Evidence
     """
 
     consortium: Consortium
@@ -44,6 +47,27 @@ class Outcome:
     rounds: list[tuple[int, RoundRecord]]
     excluded: dict[str, str]
     seconds: dict[str, float]
+    evidence: Evidence
+
+    @cached_property
+    def blocks(self) -> list[np.ndarray]:
+        """Blocks of held-out specimens: what is found on some is tried on the others.
+
+        Returns
+        -------
+        list of ndarray of shape (n_specimens,), int64
+            The fold, or one of two halves where there is a single split; negative for specimens
+            that were never held out.
+        """
+        if max(int(fold.max()) for fold in self.fold) > 0:
+            return self.fold
+        seed = self.consortium.federation.training.seed
+        found = []
+        for lab, fold in zip(self.consortium.labs, self.fold, strict=True):
+            block = fold.copy()
+            block[fold >= 0] = second_half(lab.take(fold >= 0), seed).astype(np.int64)
+            found.append(block)
+        return found
 
     def errors(self, mode: str, lab: int) -> ErrorSums:
         """Return the sums of a mode's errors on one lab's held-out specimens."""
@@ -92,14 +116,16 @@ def run_experiment(
         },
         rounds=[],
         excluded={},
-        seconds={},
+        seconds={"evidence": 0.0},
+        evidence=Evidence.empty(consortium.labs),
     )
     with one_thread():
         for mode in modes:
-            started = time.perf_counter()
+            started, before = time.perf_counter(), outcome.seconds["evidence"]
             for fold in held_out:
                 _run_fold(outcome, mode, fold, partial(on_step, mode))
-            outcome.seconds[mode] = time.perf_counter() - started
+            aside = outcome.seconds["evidence"] - before
+            outcome.seconds[mode] = time.perf_counter() - started - aside
     return outcome
 
 
@@ -126,19 +152,36 @@ def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, in
     ]
     num_held_out = int(max(of_each.max() for of_each in outcome.fold)) + 1
     rounds = federation.training.rounds
+    held_out = [of_each == fold for of_each in outcome.fold]
+    noted = partial(_note, outcome, labs, held_out)
     if mode == "federated":
 
         def on_round(record: RoundRecord) -> None:
             outcome.rounds.append((fold, record))
             on_step(fold * rounds + record.server_round, num_held_out * rounds)
 
-        predicted = federated(
-            labs, on_round, lambda result: outcome.excluded.update(result.excluded)
-        )
+        def on_result(result: RunResult) -> None:
+            outcome.excluded.update(result.excluded)
+            noted(note_federated, result)
+
+        predicted = federated(labs, on_round, on_result)
     else:
-        predicted = MODES[mode](labs)
+        if mode == "local":
+            predicted = local(labs, partial(noted, note_local))
+        else:
+            predicted = MODES[mode](labs)
         on_step(fold + 1, num_held_out)
-    for target, of_each, values in zip(
-        outcome.predicted[mode], outcome.fold, predicted, strict=True
-    ):
-        target[of_each == fold] = values
+    for target, rows, values in zip(outcome.predicted[mode], held_out, predicted, strict=True):
+        target[rows] = values
+
+
+def _note(
+    outcome: Outcome,
+    labs: Sequence[Lab],
+    held_out: Sequence[np.ndarray],
+    note: Callable[..., None],
+    found: Any,
+) -> None:
+    started = time.perf_counter()
+    note(outcome.evidence, labs, held_out, found)
+    outcome.seconds["evidence"] += time.perf_counter() - started

@@ -7,7 +7,7 @@ in the targets' units, of shape (n_held_out, n_targets); NaN where a way has non
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from client.app import client_app
 from client.evaluation import predict_in_units
 from client.lab import Lab
 from client.training import plan_for, train_head
-from common.federation import Federation
+from common.federation import STRATEGY_OPTIONS, Federation
 from common.head import federation_shapes, initial_head
 from common.seeds import seed_for
 from common.standardise import Standardiser
@@ -24,9 +24,11 @@ from server.state import RoundRecord, RunResult
 from simulation.grid import InProcessGrid
 
 Predictions = list[np.ndarray]
+Predictor = Callable[[np.ndarray], np.ndarray]
+"""Features as extracted, of shape (n_specimens, n_features), to predictions in units."""
+
 OnRound = Callable[[RoundRecord], None]
 
-NUM_COMPONENTS = 256
 NUM_TREES = 100
 
 
@@ -61,32 +63,29 @@ def centralized(labs: Sequence[Lab]) -> Predictions:
     return [predict(lab.held_out.features) for lab in labs]
 
 
-def local(labs: Sequence[Lab]) -> Predictions:
+def local(
+    labs: Sequence[Lab], on_predictors: Callable[[list[Predictor]], None] = lambda made: None
+) -> Predictions:
     """Train a head for each lab on its own training specimens, with as many passes."""
-    predictions = []
-    for lab in labs:
-        training = lab.training
-        predict = _train_alone(lab.federation, training.features, training.targets, lab.name)
-        predictions.append(predict(lab.held_out.features))
-    return predictions
+    predictors = [
+        _train_alone(lab.federation, lab.training.features, lab.training.targets, lab.name)
+        for lab in labs
+    ]
+    on_predictors(predictors)
+    return [predict(lab.held_out.features) for lab, predict in zip(labs, predictors, strict=True)]
 
 
 def ridge(labs: Sequence[Lab]) -> Predictions:
-    """Fit principal components and ridge regression on pooled features, one target at a time.
+    """Solve ridge regression across labs by the strategy of that name: one round of sums.
 
-    The penalty is chosen by generalised cross-validation (Golub, Heath & Wahba 1979).
+    It equals the fit of pooled data.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-
-    def model(num_specimens: int, num_features: int, seed: int) -> Any:
-        components = min(NUM_COMPONENTS, num_specimens - 1, num_features)
-        return make_pipeline(
-            PCA(components, random_state=seed), RidgeCV(alphas=np.logspace(-1, 6, 29))
-        )
-
-    return _fit_each_target(labs, model)
+    data = labs[0].federation.model_dump()
+    data["head"]["hidden"] = ()
+    data["training"] |= {"strategy": "ridge", "rounds": 1}
+    data["training"] |= dict.fromkeys({key for keys in STRATEGY_OPTIONS.values() for key in keys})
+    agreement = Federation.model_validate(data)
+    return federated([replace(lab, federation=agreement) for lab in labs])
 
 
 def random_forest(labs: Sequence[Lab]) -> Predictions:
@@ -97,10 +96,26 @@ def random_forest(labs: Sequence[Lab]) -> Predictions:
     """
     from sklearn.ensemble import RandomForestRegressor
 
-    def model(num_specimens: int, num_features: int, seed: int) -> Any:
-        return RandomForestRegressor(NUM_TREES, max_features=0.1, random_state=seed, n_jobs=-1)
-
-    return _fit_each_target(labs, model)
+    federation = labs[0].federation
+    features, targets = pooled(labs)
+    standardiser = _fitted(federation, features, targets)
+    x, y = standardiser.features(features), standardiser.targets(targets)
+    predictions = [np.full(lab.held_out.targets.shape, np.nan) for lab in labs]
+    for target in range(y.shape[1]):
+        seen = np.isfinite(y[:, target])
+        if seen.sum() < 2:
+            continue
+        forest = RandomForestRegressor(
+            NUM_TREES, max_features=0.1, random_state=federation.training.seed, n_jobs=-1
+        )
+        forest.fit(x[seen], y[seen, target])
+        # threads add up their trees in the order in which they finish; one thread does not
+        forest.set_params(n_jobs=1)
+        for lab, predicted in zip(labs, predictions, strict=True):
+            if len(lab.held_out):
+                held_out = standardiser.features(lab.held_out.features)
+                predicted[:, target] = forest.predict(held_out)
+    return [standardiser.in_units(predicted) for predicted in predictions]
 
 
 MODES: dict[str, Callable[[Sequence[Lab]], Predictions]] = {
@@ -122,15 +137,9 @@ def pooled(labs: Sequence[Lab]) -> tuple[np.ndarray, np.ndarray]:
 
 def _train_alone(
     federation: Federation, features: np.ndarray, targets: np.ndarray, name: str
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Predictor:
     training = federation.training
-    standardiser = Standardiser.fit(
-        features,
-        targets,
-        feature_shift=federation.feature_shift,
-        feature_weight=federation.feature_weight,
-        target_shift=federation.target_shift,
-    )
+    standardiser = _fitted(federation, features, targets)
     plan = plan_for(
         federation,
         epochs=training.rounds * training.local_epochs,
@@ -153,29 +162,11 @@ def _train_alone(
     return predict
 
 
-def _fit_each_target(labs: Sequence[Lab], model: Callable[[int, int, int], Any]) -> Predictions:
-    federation = labs[0].federation
-    features, targets = pooled(labs)
-    standardiser = Standardiser.fit(
+def _fitted(federation: Federation, features: np.ndarray, targets: np.ndarray) -> Standardiser:
+    return Standardiser.fit(
         features,
         targets,
         feature_shift=federation.feature_shift,
         feature_weight=federation.feature_weight,
         target_shift=federation.target_shift,
     )
-    x, y = standardiser.features(features), standardiser.targets(targets)
-    predictions = [np.full(lab.held_out.targets.shape, np.nan) for lab in labs]
-    for target in range(y.shape[1]):
-        seen = np.isfinite(y[:, target])
-        if seen.sum() < 2:
-            continue
-        fitted = model(int(seen.sum()), x.shape[1], federation.training.seed)
-        fitted.fit(x[seen], y[seen, target])
-        if "n_jobs" in fitted.get_params():
-            # threads add up their trees in the order in which they finish; one thread does not
-            fitted.set_params(n_jobs=1)
-        for lab, predicted in zip(labs, predictions, strict=True):
-            held_out = standardiser.features(lab.held_out.features)
-            if len(held_out):
-                predicted[:, target] = fitted.predict(held_out)
-    return [standardiser.in_units(predicted) for predicted in predictions]

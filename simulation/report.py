@@ -18,10 +18,20 @@ from rich.text import Text
 
 from common.federation import FILE_NAME
 from common.files import write_atomically
+from common.threads import one_thread
 from common.units import symbol
+from simulation.calibration import calibrated, coverages, inside_the_domain
+from simulation.crosslab import (
+    MOST_LABS,
+    cross_errors,
+    feature_distances,
+    lab_contributions,
+    left_out,
+)
 from simulation.experiment import Outcome
+from simulation.learning_curve import MOST_TIMES
 from simulation.parity import parity_png
-from simulation.verdict import COSTS, PAYS, Gain, gains, sentence
+from simulation.verdict import HOLD, JOIN, Gain, gains, sentence
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
@@ -70,9 +80,10 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
         "units": {name: target.unit for name, target in federation.targets.items()},
         "named_features": federation.named_features,
         "gains": [
-            asdict(gain) | {"gain": gain.mean, "share": gain.share, "verdict": gain.verdict}
+            finite(asdict(gain)) | {"gain": gain.mean, "share": gain.share, "verdict": gain.verdict}
             for gain in gains(outcome)
         ],
+        **_evidence_record(outcome),
         "sentence": closing_sentence(outcome),
         "excluded": outcome.excluded,
         "seconds": {name: round(value, 3) for name, value in (seconds | outcome.seconds).items()},
@@ -88,6 +99,45 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
             for fold, record in outcome.rounds
         ],
     }
+
+
+def _evidence_record(outcome: Outcome) -> dict[str, Any]:
+    """Return what the federated run tells beside its predictions; empty where it did not run."""
+    if "federated" not in outcome.predicted:
+        return {}
+    # many small matrices: threads would wait for each other
+    with one_thread():
+        return _evidence_found(outcome)
+
+
+def _evidence_found(outcome: Outcome) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "coverage": [finite(asdict(row)) for row in coverages(outcome, calibrated(outcome))],
+        "inside_the_domain": inside_the_domain(outcome),
+        "left_out": [finite(asdict(row)) for row in left_out(outcome)],
+        "contributions": [asdict(row) | {"hurts": row.hurts} for row in lab_contributions(outcome)],
+    }
+    if (apart := feature_distances(outcome)) is not None:
+        found["distances"] = {"labs": apart[0], "values": apart[1].tolist()}
+    if "local" in outcome.predicted and len(outcome.consortium.labs) <= MOST_LABS:
+        found["cross_errors"] = {
+            name: [[as_finite(value) for value in row] for row in cross_errors(outcome, column)]
+            for column, name in enumerate(outcome.consortium.federation.targets)
+        }
+    return found
+
+
+def finite(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with None in place of numbers that JSON does not have."""
+    return {
+        key: as_finite(value) if isinstance(value, float) else value
+        for key, value in record.items()
+    }
+
+
+def as_finite(value: float) -> float | None:
+    """Return a number, or None for what JSON does not have."""
+    return float(value) if np.isfinite(value) else None
 
 
 def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
@@ -172,21 +222,31 @@ def _labs_table(of_target: list[Gain]) -> Table:
     unit = _in_brackets(of_target[0].unit)
     table = _table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
     table.add_column("lab", overflow="fold")
-    for heading in ("specimens", "alone", "together", "gain ± s.e."):
+    for heading in ("n", "alone", "joined", "gain (95 %)"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("joining", no_wrap=True)
-    colours = {PAYS: "green", COSTS: "red"}
+    table.add_column("worth", justify="right", no_wrap=True)
+    colours = {JOIN: "green", HOLD: "red"}
     for gain in of_target:
         table.add_row(
             Text(gain.lab),
             str(gain.num_specimens),
-            _shown(gain.alone),
-            _shown(gain.together),
-            f"{gain.mean:+#.3g} ± {gain.standard_error:#.2g}",
+            *(_shown(error) for error in (gain.alone, gain.joined)),
+            f"{gain.mean:+#.2g} ({gain.low:+#.2g} to {gain.high:+#.2g})",
             gain.verdict,
+            _more(gain),
             style=colours.get(gain.verdict, ""),
         )
     return table
+
+
+def _more(gain: Gain) -> str:
+    """Say how many more specimens of its own would have brought a lab as much as joining."""
+    if gain.more_specimens is None or gain.verdict != JOIN:
+        return "–"
+    if np.isinf(gain.more_specimens):
+        return f"> {MOST_TIMES * gain.num_specimens} tests"
+    return f"{max(gain.more_specimens, 1.0):.0f} tests"
 
 
 def _table(title: str) -> Table:

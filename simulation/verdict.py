@@ -1,4 +1,4 @@
-"""Whether joining pays, for whom, and for whom not: each lab's own error, alone and together."""
+"""Whether joining is worth it, for whom, and for whom not: each lab's error alone and joined."""
 
 from __future__ import annotations
 
@@ -6,29 +6,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from common.seeds import seed_for
+from simulation.choice import SHARED, choose
 from simulation.experiment import Outcome
+from simulation.learning_curve import power_of, specimens_for
 
 FEWEST_GROUPS = 5
+RESAMPLES = 4000
+CONFIDENCE = 0.95
 
-PAYS, COSTS, UNCLEAR = "pays", "costs", "unclear"
+JOIN, HOLD, NO_DIFFERENCE, TOO_FEW = "join", "hold", "no difference", "too few to tell"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """How much smaller a lab's errors on one target are together than alone.
+    """How much smaller a lab's errors on one target are joined than alone.
 
     Attributes
     ----------
     lab, target, unit : str
     num_specimens, num_groups : int
         Held out, with this target measured; specimens that share material are one group.
-    alone, together : float
-        Mean absolute errors of the local and the federated head, in the target's unit.
-    standard_error : float
-        Of the difference of the two over groups; specimens are paired, so that a hard one weighs
-        on both sides.
+    alone, together, joined : float
+        Mean absolute errors, in the target's unit: of the lab's own head; of the shared head; and
+        of the version of the shared head that the lab would use, chosen on other specimens.
+    low, high : float
+        Ends of the interval of the gain at 95 %: paired bootstrap over groups (Efron & Tibshirani
+        1993), so that a specimen that is hard for both counts for neither.
+    use : str
+        Which version: ``shared``, ``personalised`` or ``with an offset``.
+    more_specimens : float or None
+        So many more specimens of its own would have brought the lab the same gain; infinite where
+        they would not, None where there is no gain or no telling.
     """
 
     lab: str
@@ -38,12 +48,16 @@ class Gain:
     num_groups: int
     alone: float
     together: float
-    standard_error: float
+    joined: float
+    low: float
+    high: float
+    use: str = SHARED
+    more_specimens: float | None = None
 
     @property
     def mean(self) -> float:
         """The gain, in the target's unit."""
-        return self.alone - self.together
+        return self.alone - self.joined
 
     @property
     def share(self) -> float:
@@ -52,16 +66,15 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """``pays`` or ``costs`` where a paired t-test says so at 5 % (two-sided), else ``unclear``.
+        """``join`` or ``hold`` where the interval of the gain lies on one side of zero.
 
-        Two to four specimens would make a test of chance alone: they are always unclear.
+        Two to four independent specimens would make an interval of chance alone.
         """
         if self.num_groups < FEWEST_GROUPS:
-            return UNCLEAR
-        critical = stats.t.ppf(0.975, self.num_groups - 1)
-        if abs(self.mean) <= critical * self.standard_error:
-            return UNCLEAR
-        return PAYS if self.mean > 0 else COSTS
+            return TOO_FEW
+        if self.low <= 0 <= self.high:
+            return NO_DIFFERENCE
+        return JOIN if self.mean > 0 else HOLD
 
 
 def gains(outcome: Outcome) -> list[Gain]:
@@ -71,35 +84,70 @@ def gains(outcome: Outcome) -> list[Gain]:
     """
     if not {"local", "federated"} <= outcome.predicted.keys():
         return []
-    federation = outcome.consortium.federation
+    labs, targets = outcome.consortium.labs, outcome.consortium.federation.targets
     found = []
-    for column, (name, target) in enumerate(federation.targets.items()):
-        for index, lab in enumerate(outcome.consortium.labs):
-            measured = lab.targets[:, column]
-            alone = np.abs(outcome.predicted["local"][index][:, column] - measured)
-            together = np.abs(outcome.predicted["federated"][index][:, column] - measured)
-            seen = np.isfinite(alone) & np.isfinite(together)
-            if len(set(lab.groups[seen].tolist())) >= 2:
-                num_groups, error = _standard_error((alone - together)[seen], lab.groups[seen])
-                gain = Gain(
-                    lab=lab.lab,
-                    target=name,
-                    unit=target.unit,
-                    num_specimens=int(seen.sum()),
-                    num_groups=num_groups,
-                    alone=float(alone[seen].mean()),
-                    together=float(together[seen].mean()),
-                    standard_error=error,
-                )
+    for column in range(len(targets)):
+        for index in range(len(labs)):
+            gain = _gain(outcome, index, column)
+            if gain is not None:
                 found.append(gain)
     return found
 
 
-def _standard_error(differences: np.ndarray, groups: np.ndarray) -> tuple[int, float]:
-    """Count the groups, and return the standard error of the mean over their means."""
+def _gain(outcome: Outcome, index: int, column: int) -> Gain | None:
+    lab = outcome.consortium.labs[index]
+    name = list(outcome.consortium.federation.targets)[column]
+    measured = lab.targets[:, column]
+    own, shared = (outcome.predicted[mode][index][:, column] for mode in ("local", "federated"))
+    personalised = outcome.evidence.versions["personalised"][index][:, column]
+    choice = choose(measured, shared, personalised, outcome.blocks[index])
+    alone, together, joined = (np.abs(p - measured) for p in (own, shared, choice.predicted))
+    seen = np.isfinite(alone) & np.isfinite(joined)
+    num_groups = len(set(lab.groups[seen].tolist()))
+    if num_groups < 2:
+        return None
+    seed = seed_for(outcome.consortium.federation.training.seed, "bootstrap", lab.lab, name)
+    low, high = bootstrap((alone - joined)[seen], lab.groups[seen], seed)
+    errors = float(alone[seen].mean()), float(joined[seen].mean())
+    points = [point for point in outcome.evidence.curve if point.lab == index]
+    return Gain(
+        lab=lab.lab,
+        target=name,
+        unit=outcome.consortium.federation.targets[name].unit,
+        num_specimens=int(seen.sum()),
+        num_groups=num_groups,
+        alone=errors[0],
+        together=float(together[seen].mean()),
+        joined=errors[1],
+        low=low,
+        high=high,
+        use=choice.version,
+        more_specimens=specimens_for(errors, int(seen.sum()), power_of(points, column)),
+    )
+
+
+def bootstrap(differences: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the ends of the interval of a mean, drawing groups with replacement.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n_specimens,)
+    groups : ndarray of shape (n_specimens,)
+        Specimens of one group are drawn together.
+    seed : int
+
+    Examples
+    --------
+    >>> low, high = bootstrap(np.array([1.0, 2.0, 3.0]), np.arange(3), seed=0)
+    >>> 1.0 <= low < 2.0 < high <= 3.0
+    True
+    """
     _, members = np.unique(groups, return_inverse=True)
-    means = np.bincount(members, differences) / np.bincount(members)
-    return len(means), float(means.std(ddof=1) / np.sqrt(len(means)))
+    sums, sizes = np.bincount(members, differences), np.bincount(members)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def sentence(found: Sequence[Gain]) -> str:
@@ -108,9 +156,9 @@ def sentence(found: Sequence[Gain]) -> str:
     Examples
     --------
     >>> small = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, num_groups=9,
-    ...              alone=8.0, together=6.0, standard_error=0.5)
+    ...              alone=8.0, together=6.5, joined=6.0, low=1.0, high=3.0)
     >>> large = Gain(lab="b", target="strength", unit="MPa", num_specimens=9, num_groups=9,
-    ...              alone=4.0, together=4.0, standard_error=0.5)
+    ...              alone=4.0, together=4.0, joined=4.0, low=-1.0, high=1.0)
     >>> sentence([small, large])
     'Over all labs the error of strength is 17 % smaller together than alone; joining pays for \
 a (25 % smaller), and makes no clear difference for b.'
@@ -121,11 +169,11 @@ a (25 % smaller), and makes no clear difference for b.'
     overall = " and ".join(
         f"of {target} is {_change(_overall_share(found, target))}" for target in targets
     )
-    clear = {gain.lab for gain in found if gain.verdict != UNCLEAR}
+    clear = {gain.lab for gain in found if gain.verdict in (JOIN, HOLD)}
     unclear = [gain.lab for gain in found if gain.lab not in clear]
     clauses = [
-        ("joining pays for", _changes(found, PAYS, several=len(targets) > 1)),
-        ("does not pay for", _changes(found, COSTS, several=len(targets) > 1)),
+        ("joining pays for", _changes(found, JOIN, several=len(targets) > 1)),
+        ("does not pay for", _changes(found, HOLD, several=len(targets) > 1)),
         ("makes no clear difference for", list(dict.fromkeys(unclear))),
     ]
     said = ", and ".join(f"{words} {_and(labs)}" for words, labs in clauses if labs)
@@ -136,7 +184,7 @@ a (25 % smaller), and makes no clear difference for b.'
 def _overall_share(found: Sequence[Gain], target: str) -> float:
     chosen = [gain for gain in found if gain.target == target]
     alone = sum(gain.alone * gain.num_specimens for gain in chosen)
-    together = sum(gain.together * gain.num_specimens for gain in chosen)
+    together = sum(gain.joined * gain.num_specimens for gain in chosen)
     return (alone - together) / max(alone, np.finfo(float).tiny)
 
 

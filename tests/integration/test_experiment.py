@@ -13,13 +13,15 @@ from client.dataset import Dataset, Micrograph
 from client.specimens import Specimens
 from common.errors import DivergedError
 from common.federation import Federation
+from simulation.choice import OFFSET, PERSONALISED, SHARED, choose
 from simulation.cli import MODE_NAMES
 from simulation.consortium import Consortium, groups_across
+from simulation.crosslab import cross_errors, feature_distances, left_out
 from simulation.experiment import Outcome, folds_of_labs, run_experiment
 from simulation.modes import MODES
 from simulation.parity import TITLES, parity_png
 from simulation.report import MODE_LABELS, predictions_csv, print_summary, result_record, write_run
-from simulation.verdict import gains
+from simulation.verdict import HOLD, JOIN, TOO_FEW, gains
 
 
 def agreement(**training: Any) -> Federation:
@@ -150,7 +152,7 @@ def test_training_that_diverges_says_so() -> None:
 
 def test_few_specimens_give_no_verdict() -> None:
     outcome = experiment(lab("a", 4), lab("b", 40))
-    assert {gain.lab: gain.verdict for gain in gains(outcome)}["a"] == "unclear"
+    assert {gain.lab: gain.verdict for gain in gains(outcome)}["a"] == TOO_FEW
 
 
 def test_specimens_of_one_batch_count_once_in_a_verdict() -> None:
@@ -165,13 +167,29 @@ def test_a_verdict_by_hand() -> None:
     for index in range(2):
         truth = outcome.consortium.labs[index].targets
         outcome.predicted["federated"][index][:] = truth + 1.0
+        outcome.evidence.versions["personalised"][index][:] = truth + 1.0
         outcome.predicted["local"][index][:] = truth + np.array([[2.0], [4.0]] * 3)
     gain = gains(outcome)[0]
-    # differences 1, 3, 1, 3, 1, 3: mean 2, deviation sqrt(6/5), standard error sqrt(1/5)
-    assert gain.mean == pytest.approx(2.0)
-    assert gain.standard_error == pytest.approx(np.sqrt(0.2))
-    assert gain.share == pytest.approx(2 / 3)
-    assert gain.verdict == "pays"
+    # the four specimens of the other folds are too few to choose on, all six are enough
+    assert gain.use == OFFSET
+    assert gain.together == pytest.approx(1.0)
+    assert gain.joined == pytest.approx(1.0)
+    assert gain.mean == pytest.approx(3.0 - gain.joined)
+    assert gain.verdict == JOIN
+    # a mean of six differences that are 1 or 3 beyond the same constant
+    assert gain.mean - 1 < gain.low < gain.mean < gain.high < gain.mean + 1
+
+
+def test_who_stays_alone_better_is_told_to_hold() -> None:
+    outcome = experiment(lab("a", 9), lab("b", 9))
+    for index in range(2):
+        truth = outcome.consortium.labs[index].targets
+        wrong = truth + np.array([[5.0], [-5.0], [6.0]] * 3)
+        outcome.predicted["federated"][index][:] = wrong
+        outcome.evidence.versions["personalised"][index][:] = wrong
+        outcome.predicted["local"][index][:] = truth + 1.0
+    assert {gain.verdict for gain in gains(outcome)} == {HOLD}
+    assert all(gain.more_specimens is None for gain in gains(outcome))
 
 
 def test_the_lists_of_modes_agree() -> None:
@@ -187,3 +205,34 @@ def test_a_target_that_nobody_may_share_is_predicted_by_nobody_together() -> Non
     outcome = run_experiment(consortium, modes=("federated", "centralized"), folds=3)
     assert outcome.metrics("federated")["strength"]["num_specimens"] == 0
     assert outcome.metrics("centralized")["strength"]["num_specimens"] > 0
+
+
+def test_a_version_is_chosen_on_other_specimens_than_it_is_tried_on() -> None:
+    block = np.arange(20) % 2
+    measured = np.zeros(20)
+    shared = np.where(np.arange(20) % 4 < 2, 2.0, -2.0)
+    # better in both blocks
+    choice = choose(measured, shared, shared / 2, block)
+    assert choice.version == PERSONALISED
+    np.testing.assert_array_equal(choice.predicted, shared / 2)
+    # better in the first block alone: taken for the second, where it is worse
+    lucky = np.where(block == 0, shared / 2, 3 * shared)
+    choice = choose(measured, shared, lucky, block)
+    np.testing.assert_array_equal(choice.predicted[block == 1], lucky[block == 1])
+    np.testing.assert_array_equal(choice.predicted[block == 0], shared[block == 0])
+    assert choice.version == SHARED
+
+
+def test_what_labs_models_are_worth_elsewhere() -> None:
+    outcome = experiment(lab("a"), lab("bb"), lab("ccc"))
+    matrix = cross_errors(outcome, 0)
+    assert matrix.shape == (4, 3) and np.isfinite(matrix).all()
+    measured = outcome.consortium.labs[1].targets
+    own = np.abs(outcome.predicted["local"][1] - measured).mean()
+    assert matrix[1, 1] == pytest.approx(own)
+    shared = np.abs(outcome.predicted["federated"][1] - measured).mean()
+    assert matrix[3, 1] == pytest.approx(shared)
+    assert [row.num_specimens for row in left_out(outcome)] == [15, 15, 15]
+    apart = feature_distances(outcome)
+    assert apart is not None and apart[0] == ["a", "bb", "ccc"]
+    assert (np.diag(apart[1]) < 1e-6).all()

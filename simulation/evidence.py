@@ -1,0 +1,146 @@
+"""What the folds of a simulation leave beside the modes' predictions: what its report is made of.
+
+Everything here is about held-out specimens, filled in fold by fold like the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from client.evaluation import predict_in_units
+from client.lab import Lab
+from client.personalise import personalised
+from client.specimens import Specimens
+from client.uncertainty import spread_in_units
+from common.gram import GramSums
+from server.contribution import leave_one_lab_out
+from server.evidence import Products
+from server.ridge import RidgeFit, fit_ridge
+from server.shift import Kind, aligned, alignments
+from server.state import RunResult
+from simulation.learning_curve import CurvePoint, points_of
+from simulation.modes import Predictor
+
+ALIGNMENTS: tuple[Kind, ...] = ("mean-variance", "coral")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Arrays in the order of the labs; NaN where there is nothing.
+
+    Attributes
+    ----------
+    spread : list of ndarray of shape (n_specimens, n_targets)
+        Of the federated head's predictions, in the targets' units.
+    versions : dict of str to list of ndarray of shape (n_specimens, n_targets)
+        Predictions of ``personalised`` heads, of ridge regression as ``ridge``, without the lab
+        itself as ``left out``, and with features aligned, by the kind of alignment.
+    novelty : list of ndarray of shape (n_specimens, 1)
+        Distances from the training specimens of the same fold.
+    cross : list of list of ndarray
+        ``cross[i][j]``: predictions of lab i's own head for the specimens of lab j.
+    curve : list of CurvePoint
+        Errors of ridge regression on parts of a lab's own specimens.
+    products : list of Products
+        Of each fold.
+    """
+
+    spread: list[np.ndarray]
+    versions: dict[str, list[np.ndarray]]
+    novelty: list[np.ndarray]
+    cross: list[list[np.ndarray]]
+    curve: list[CurvePoint] = field(default_factory=list)
+    products: list[Products] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, labs: Sequence[Specimens]) -> Evidence:
+        """Return arrays of NaN for the specimens of some labs."""
+
+        def nothing() -> list[np.ndarray]:
+            return [np.full(lab.targets.shape, np.nan) for lab in labs]
+
+        names = ("personalised", "ridge", "left out", *ALIGNMENTS)
+        return cls(
+            spread=nothing(),
+            versions={name: nothing() for name in names},
+            novelty=[np.full((len(lab), 1), np.nan) for lab in labs],
+            cross=[nothing() for _ in labs],
+        )
+
+
+def note_federated(
+    evidence: Evidence, labs: Sequence[Lab], held_out: Sequence[np.ndarray], result: RunResult
+) -> None:
+    """Fill in what follows from one fold's federated run.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    labs : sequence of Lab
+    held_out : sequence of ndarray of shape (n_specimens,), bool
+        Of each lab, which specimens this fold holds out.
+    result : RunResult
+    """
+    head, standardiser = result.head, result.standardiser
+    for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
+        features, federation = lab.held_out.features, lab.federation
+        evidence.spread[index][rows] = spread_in_units(head, standardiser, features, federation)
+        own = personalised(
+            head,
+            standardiser.features(lab.training.features),
+            standardiser.targets(lab.training.targets),
+            federation,
+            lab.name,
+        )
+        evidence.versions["personalised"][index][rows] = predict_in_units(
+            own, standardiser, features
+        )
+        if result.products is not None:
+            scores = result.products.novelty.score(standardiser.features(features))
+            evidence.novelty[index][rows] = scores[:, None]
+    if result.products is not None:
+        evidence.products.append(result.products)
+        _note_products(evidence, labs, held_out, result, result.products)
+
+
+def note_local(
+    evidence: Evidence,
+    labs: Sequence[Lab],
+    held_out: Sequence[np.ndarray],
+    predictors: Sequence[Predictor],
+) -> None:
+    """Fill in what every lab's own head of one fold predicts for the others' specimens."""
+    for of_head, predict in zip(evidence.cross, predictors, strict=True):
+        for lab, rows, predicted in zip(labs, held_out, of_head, strict=True):
+            predicted[rows] = predict(lab.held_out.features)
+
+
+def _note_products(
+    evidence: Evidence,
+    labs: Sequence[Lab],
+    held_out: Sequence[np.ndarray],
+    result: RunResult,
+    products: Products,
+) -> None:
+    of_labs = products.of_labs
+    maps = {kind: alignments(of_labs, kind) for kind in ALIGNMENTS}
+    fits = {
+        kind: fit_ridge(GramSums.total(aligned(of_labs, maps[kind]).values()))
+        for kind in ALIGNMENTS
+    }
+    left_out = leave_one_lab_out(of_labs)
+    for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
+        if lab.name not in of_labs:
+            continue
+        z = result.standardiser.features(lab.held_out.features) @ products.basis
+        found: dict[str, tuple[RidgeFit, np.ndarray]] = {"ridge": (products.ridge, z)}
+        if lab.name in left_out:
+            found["left out"] = (left_out[lab.name], z)
+        found |= {kind: (fits[kind], maps[kind][lab.name](z)) for kind in ALIGNMENTS}
+        for name, (fit, coordinates) in found.items():
+            predicted = result.standardiser.in_units(fit.predict(coordinates))
+            evidence.versions[name][index][rows] = predicted
+        evidence.curve.extend(points_of(index, lab, result.standardiser, products.basis))
