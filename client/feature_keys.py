@@ -15,7 +15,7 @@ from client.engine_choice import choose_engine
 from client.weights_identity import weights_identity
 from common.federation import Federation
 
-DESCRIPTORS_REVISION = 1
+DESCRIPTORS_REVISION = 2
 """Counts up when a descriptor's numbers change."""
 
 READING = ("bit_depth", "intensity_range", "page", "crop_bottom")

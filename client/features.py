@@ -17,10 +17,11 @@ from client.dataset import Dataset
 from client.engine_choice import choose_engine
 from client.feature_keys import Keys, keys_of
 from client.feature_store import FeatureStore
+from client.pooling import pool_descriptors, pool_tiles
 from client.preparation import PrepareTask
 from client.specimens import Specimens
 from common.errors import LabDataError
-from common.federation import Federation, Imaging
+from common.federation import Federation
 
 if TYPE_CHECKING:
     from client.pipeline import SpecimenJob, SpecimenVectors
@@ -88,29 +89,6 @@ def extract(
     )
 
 
-def pool_tiles(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
-    """Pool a specimen's tiles: the mean, then (unless a micrograph is one tile) the deviation.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n_tiles, channels), float32
-    imaging : Imaging
-
-    Returns
-    -------
-    ndarray of shape (channels,) with ``scale = "fit"``, else (2 * channels,); float64
-
-    Examples
-    --------
-    >>> imaging = Imaging(scale="pixels")
-    >>> pool_tiles(np.array([[1.0, 0.0], [3.0, 0.0]]), imaging)
-    array([2., 0., 1., 0.])
-    """
-    wide = vectors.astype(np.float64)
-    mean: np.ndarray = wide.mean(axis=0)
-    return mean if imaging.scale == "fit" else np.concatenate([mean, wide.std(axis=0)])
-
-
 def _jobs(
     rows: Sequence[int],
     keys: Sequence[Keys],
@@ -168,7 +146,7 @@ def _make(
             if isinstance(outcome, RefusedSpecimen):
                 log.warning("%s: %s; its specimen is left out", outcome.micrograph, outcome.why)
                 continue
-            vectors = _vectors_of(outcome, keys[outcome.row], imaging)
+            vectors = _vectors_of(outcome, keys[outcome.row], federation)
             if not all(np.isfinite(vector).all() for vector in vectors.values()):
                 log.warning("a specimen's features are not finite; it is left out")
                 continue
@@ -182,13 +160,20 @@ def _make(
     return made | unkept
 
 
-def _vectors_of(outcome: SpecimenVectors, keys: Keys, imaging: Imaging) -> dict[str, np.ndarray]:
+def _vectors_of(
+    outcome: SpecimenVectors, keys: Keys, federation: Federation
+) -> dict[str, np.ndarray]:
     """Pool what came of a specimen's micrographs; what was not asked for is empty."""
-    vectors = {}
+    imaging, vectors = federation.imaging, {}
     if len(outcome.tiles):
         vectors[keys.deep] = pool_tiles(outcome.tiles, imaging).astype(np.float32)
     if keys.descriptors is not None and outcome.descriptors.size:
-        vectors[keys.descriptors] = outcome.descriptors.mean(axis=0).astype(np.float32)
+        pooled = pool_descriptors(
+            outcome.descriptors,
+            federation.descriptors.names,
+            has_scale=imaging.scale == "physical",
+        )
+        vectors[keys.descriptors] = pooled.astype(np.float32)
     return vectors
 
 

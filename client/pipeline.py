@@ -54,6 +54,7 @@ class SpecimenVectors:
     tiles : ndarray of shape (n_tiles, channels), float32
         The network's vectors of the tiles of all its micrographs; none if none were asked for.
     descriptors : ndarray of shape (n_micrographs, n_descriptors), float64
+        NaN where a micrograph does not show the thing.
     """
 
     row: int

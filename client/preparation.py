@@ -76,6 +76,7 @@ class Prepared:
     ----------
     tiles : ndarray of shape (n_tiles, tile_px, tile_px), float32 in [0, 1]
     descriptors : ndarray of shape (n_descriptors,), float64
+        NaN where the thing is not found.
     """
 
     tiles: np.ndarray

@@ -13,7 +13,8 @@ from client.dataset import load_dataset
 from client.engine_choice import EngineChoice
 from client.engines import Engine, load_engine
 from client.feature_store import FeatureStore
-from client.features import extract, pool_tiles
+from client.features import extract
+from client.pooling import pool_tiles
 from client.specimens import Specimens
 from common.errors import LabDataError
 from common.federation import Backbone, Federation, Imaging

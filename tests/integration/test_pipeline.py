@@ -13,13 +13,15 @@ import psutil
 import pytest
 import tomli_w
 
-import client.features
 from client.dataset import load_dataset
+from client.descriptors import describe
 from client.engine_choice import EngineChoice
 from client.engines import load_engine
 from client.feature_store import FeatureStore
 from client.features import extract
+from client.micrographs import read_micrograph
 from client.pipeline import RefusedSpecimen, SpecimenJob, SpecimenVectors, run_pipeline
+from client.pooling import pool_tiles
 from client.preparation import PrepareTask
 from client.reading.checksums import sha256_of
 from client.settings import Data
@@ -104,6 +106,7 @@ import sys
 from pathlib import Path
 import client.features
 from client.dataset import load_dataset
+from client.descriptors import describe
 from client.feature_store import FeatureStore
 from common.federation import load_federation
 client.features.KEEP_EVERY_S = 0.0
@@ -131,13 +134,12 @@ def test_killed_and_called_again_makes_what_is_missing_alone(
     kept = FeatureStore(tmp_path / "kept").summary().num_vectors
     assert 5 <= kept < 24
     made: list[int] = []
-    pool_tiles = client.features.pool_tiles
 
     def counted(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
         made.append(1)
         return pool_tiles(vectors, imaging)
 
-    monkeypatch.setattr(client.features, "pool_tiles", counted)
+    monkeypatch.setattr("client.features.pool_tiles", counted)
     again = features_of(lab, tmp_path / "kept")
     assert len(made) == 24 - kept
     np.testing.assert_array_equal(again.features, features_of(lab, tmp_path / "new").features)
@@ -149,7 +151,7 @@ def test_descriptors_follow_the_deep_features_and_cost_no_network(
     plain = features_of(lab, tmp_path / "kept")
     lab.federation["descriptors"] = {"names": ("grey_entropy", "noise")}
     lab.write()
-    monkeypatch.setattr(client.features, "pool_tiles", _never)
+    monkeypatch.setattr("client.features.pool_tiles", _never)
     described = features_of(lab, tmp_path / "kept")
     assert described.features.shape == (24, 2562)
     np.testing.assert_array_equal(described.features[:, :2560], plain.features)
@@ -158,6 +160,21 @@ def test_descriptors_follow_the_deep_features_and_cost_no_network(
     federation = Federation.model_validate(lab.federation)
     assert federation.named_features == {"grey_entropy": "bit", "noise": "dimensionless"}
     assert federation.num_features == 2562
+
+
+def test_a_specimens_micrographs_share_their_descriptors(lab: Any, tmp_path: Path) -> None:
+    names = ("grey_entropy", "void_largest_diameter_um")
+    lab.federation["descriptors"] = {"names": names}
+    lab.settings["data"]["image"] = "{id}*.png"
+    lab.write()
+    spotted = cv2.circle(np.full((80, 80), 128, dtype=np.uint8), (40, 40), 15, 20, -1)
+    paths = [lab.images / "S01.png", lab.write_image("S01-b.png", spotted)]
+    values = [describe(read_micrograph(path, DATA), names, None) for path in paths]
+    assert np.isnan(values[0][1]) and values[1][1] == pytest.approx(30, rel=0.05)
+    found = features_of(lab, tmp_path / "kept").features[0, 2560:]
+    # the entropy is the mean of both, the diameter that of the only void
+    expected = [(values[0][0] + values[1][0]) / 2, values[1][1]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def _never(*_: object) -> None:
