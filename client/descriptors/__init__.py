@@ -27,7 +27,7 @@ def describe(grey: np.ndarray, names: Sequence[str], um_per_px: float | None) ->
     Parameters
     ----------
     grey : ndarray of shape (height, width), float32 in [0, 1]
-        At least 32 px each way.
+        At least 16 px each way.
     names : sequence of str
         Keys of `common.descriptors.DESCRIPTORS`.
     um_per_px : float or None

@@ -328,7 +328,7 @@ BLANKS: dict[str, Callable[[tuple[int, int]], Array]] = {
 }
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 70), (140, 129)])
+@pytest.mark.parametrize("size", [(16, 16), (32, 32), (33, 70), (140, 129)])
 @pytest.mark.parametrize("kind", BLANKS)
 def test_every_value_is_finite(kind: str, size: tuple[int, int]) -> None:
     grey = np.asarray(BLANKS[kind](size), dtype=np.float32)
