@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from client.dataset import Dataset
-from client.engine_choice import choose_engine
+from client.engine_choice import EngineChoice
 from client.weights_identity import weights_identity
 from common.federation import Federation
 
@@ -50,8 +50,8 @@ class Keys:
         return np.concatenate([vectors[key] for key in self.wanted])
 
 
-def keys_of(dataset: Dataset, federation: Federation) -> list[Keys]:
-    """Return the keys of each specimen's vectors.
+def keys_of(dataset: Dataset, federation: Federation, engine: EngineChoice) -> list[Keys]:
+    """Return the keys of each specimen's vectors, where an engine makes them.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def keys_of(dataset: Dataset, federation: Federation) -> list[Keys]:
     deep = read_as | {
         "backbone": federation.backbone.name,
         "weights": weights_identity(federation.backbone),
-        "engine": choose_engine(federation.backbone).name,
+        "engine": engine.name,
     }
     names = federation.descriptors.names
     described = read_as | {"descriptors": names, "revision": DESCRIPTORS_REVISION}
