@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ DESCRIPTORS_REVISION = 2
 
 READING = ("bit_depth", "intensity_range", "page", "crop_bottom")
 """Keys of ``[data]`` in ``lab.toml`` that decide which grey values a file stands for."""
+
+READERS = ("opencv-python", "pillow", "tifffile")
+"""Libraries that decode and resample."""
+
+DESCRIBERS = ("scikit-image", "scipy", "structure-tensor")
+"""Libraries that descriptors are measured with, beside OpenCV."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +69,21 @@ def keys_of(dataset: Dataset, federation: Federation, engine: EngineChoice) -> l
     read_as = {
         "reading": {name: getattr(data, name) for name in READING},
         "imaging": federation.imaging.model_dump(mode="json"),
+        "readers": _versions(READERS),
     }
+    runners = ("torch", "openvino") if engine.engine == "openvino" else ("torch",)
     deep = read_as | {
         "backbone": federation.backbone.name,
         "weights": weights_identity(federation.backbone),
         "engine": engine.name,
+        "runners": _versions(runners),
     }
     names = federation.descriptors.names
-    described = read_as | {"descriptors": names, "revision": DESCRIPTORS_REVISION}
+    described = read_as | {
+        "descriptors": names,
+        "revision": DESCRIPTORS_REVISION,
+        "describers": _versions(DESCRIBERS),
+    }
     keys = []
     for micrographs in dataset.micrographs:
         images = {"images": sorted(f"{image.sha256} {image.um_per_px}" for image in micrographs)}
@@ -80,6 +94,19 @@ def keys_of(dataset: Dataset, federation: Federation, engine: EngineChoice) -> l
             )
         )
     return keys
+
+
+def _versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of libraries, read beside them: importing torch takes seconds."""
+    return {library: _version(library) for library in libraries}
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        # built or packaged by somebody else, under another name
+        return "unknown"
 
 
 def _digest(depends_on: Mapping[str, Any]) -> str:

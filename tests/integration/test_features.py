@@ -1,5 +1,6 @@
 """Law 7: features do not depend on batch size, tile order or the folder's other specimens."""
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,25 @@ def test_another_agreement_is_a_miss(
     lab.federation[section][key] = value
     features_of(lab, tmp_path / "cache")
     assert num_kept(tmp_path / "cache") == 48
+
+
+@pytest.mark.parametrize(
+    ("library", "num_made"),
+    [("torch", 24), ("opencv-python", 48), ("scikit-image", 24), ("rich", 0), ("openvino", 0)],
+)
+def test_another_version_of_what_computes_is_a_miss(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, num_made: int
+) -> None:
+    lab.federation["descriptors"] = {"names": ("noise",)}
+    lab.write()
+    features_of(lab, tmp_path / "cache")
+    assert num_kept(tmp_path / "cache") == 48
+    installed = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "99.0" if name == library else installed(name)
+    )
+    features_of(lab, tmp_path / "cache")
+    assert num_kept(tmp_path / "cache") == 48 + num_made
 
 
 def test_an_image_that_breaks_after_the_check_costs_its_specimen(
