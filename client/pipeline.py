@@ -147,13 +147,15 @@ def _prepare(
     job: SpecimenJob, worker: Worker, on_micrograph: Callable[[], None]
 ) -> list[Prepared] | RefusedSpecimen:
     images = []
-    for name, task in zip(job.names, job.tasks, strict=True):
+    for number, (name, task) in enumerate(zip(job.names, job.tasks, strict=True)):
         try:
             images.append(worker.run(task))
         except RefusedError as why:
+            # those after it are not looked at, and are done with too
+            for _ in job.tasks[number:]:
+                on_micrograph()
             return RefusedSpecimen(row=job.row, micrograph=name, why=why)
-        finally:
-            on_micrograph()
+        on_micrograph()
     return images
 
 

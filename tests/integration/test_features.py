@@ -174,6 +174,19 @@ def test_an_image_that_breaks_after_the_check_costs_its_specimen(
     ]
 
 
+def test_every_micrograph_is_counted_also_behind_one_that_breaks(lab: Any, tmp_path: Path) -> None:
+    lab.settings["data"]["image"] = "{id}*.png"
+    for name in ("S07-b.png", "S07-c.png", "S08-b.png"):
+        lab.write_image(name, np.arange(48 * 64, dtype=np.uint16).reshape(48, 64))
+    lab.write()
+    federation = Federation.model_validate(lab.federation)
+    dataset = load_dataset(lab.path, federation)
+    (lab.images / dataset.micrographs[6][0].name).write_bytes(b"")
+    seen: list[None] = []
+    extract(dataset, federation, FeatureStore(tmp_path / "cache"), lambda: seen.append(None))
+    assert len(seen) == 27
+
+
 def test_too_few_specimens_left_is_an_error(lab: Any, tmp_path: Path) -> None:
     lab.federation["privacy"]["min_specimens"] = 24
     federation = Federation.model_validate(lab.federation)
