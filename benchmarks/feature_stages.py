@@ -71,9 +71,12 @@ def essay(network: Network, paths: Sequence[Path], imaging: Imaging) -> int:
 
 def pipeline(engine: Engine, paths: Sequence[Path], imaging: Imaging) -> int:
     """Do it as a lab does, from files on; return the number of tiles."""
+    tasks = (
+        PrepareTask(path=path, sha256=sha256_of(path), data=DATA, imaging=imaging) for path in paths
+    )
     jobs = (
-        SpecimenJob(row=row, names=(path.name,), tasks=(_task(path, imaging),))
-        for row, path in enumerate(paths)
+        SpecimenJob(row=row, names=(task.path.name,), tasks=(task,))
+        for row, task in enumerate(tasks)
     )
     tiles_of_one = 1 if imaging.scale == "fit" else imaging.max_tiles
     at_once = max(1, engine.tiles_at_once // tiles_of_one)
@@ -165,18 +168,6 @@ def convolution_rate(dtype: torch.dtype) -> float:
 
 def _on_all(pool: ThreadPoolExecutor, work: Callable[[int], None], threads: int) -> None:
     list(pool.map(work, range(threads)))
-
-
-def _task(path: Path, imaging: Imaging) -> PrepareTask:
-    return PrepareTask(
-        path=path,
-        sha256=sha256_of(path),
-        data=DATA,
-        um_per_px=None,
-        imaging=imaging,
-        with_tiles=True,
-        descriptors=(),
-    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

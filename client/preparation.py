@@ -32,8 +32,8 @@ class PrepareTask:
         Of the file's bytes as they were when the data set was read.
     data : Data
         Of ``lab.toml``.
-    um_per_px : float, pair of float (across, down), or None
     imaging : Imaging
+    um_per_px : float, pair of float (across, down), or None
     with_tiles : bool
         Whether tiles are wanted.
     descriptors : tuple of str
@@ -43,10 +43,10 @@ class PrepareTask:
     path: Path
     sha256: str
     data: Data
-    um_per_px: UmPerPx | None
     imaging: Imaging
-    with_tiles: bool
-    descriptors: tuple[str, ...]
+    um_per_px: UmPerPx | None = None
+    with_tiles: bool = True
+    descriptors: tuple[str, ...] = ()
 
     def run(self) -> Prepared:
         """Prepare the micrograph.

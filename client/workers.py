@@ -53,10 +53,7 @@ class Worker:
     ...     path=Path("no-such.png"),
     ...     sha256="",
     ...     data=Data(table="t.csv", images=".", specimen="id", image="{id}.png"),
-    ...     um_per_px=None,
     ...     imaging=Imaging(scale="fit"),
-    ...     with_tiles=True,
-    ...     descriptors=(),
     ... )
     >>> with WORKERS.lent() as worker:
     ...     worker.run(task)

@@ -47,15 +47,7 @@ def features_of(lab: Any, kept: Path) -> Specimens:
 
 
 def job(row: int, path: Path) -> SpecimenJob:
-    task = PrepareTask(
-        path=path,
-        sha256=sha256_of(path),
-        data=DATA,
-        um_per_px=None,
-        imaging=IMAGING,
-        with_tiles=True,
-        descriptors=(),
-    )
+    task = PrepareTask(path=path, sha256=sha256_of(path), data=DATA, imaging=IMAGING)
     return SpecimenJob(row=row, names=(path.name,), tasks=(task,))
 
 

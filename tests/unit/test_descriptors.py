@@ -60,6 +60,10 @@ def measure(grey: Array, *names: str, um_per_px: float | None = None) -> dict[st
     return dict(zip(names, described(grey, names, um_per_px).tolist(), strict=True))
 
 
+def named(group: str) -> list[str]:
+    return [name for name, descriptor in DESCRIPTORS.items() if descriptor.group == group]
+
+
 def photograph(lab: int, recipe: Recipe, seed: int = 0) -> tuple[Array, float]:
     rng = np.random.default_rng(seed)
     microscope = LABS[lab].microscope
@@ -90,16 +94,7 @@ def test_the_guide_lists_the_table() -> None:
 
 
 def test_a_lattice_of_fibres() -> None:
-    found = measure(
-        lattice(),
-        "fibre_area_fraction",
-        "fibre_count_per_mm2",
-        "fibre_diameter_um",
-        "fibre_spacing_ratio",
-        "fibre_spacing_variation",
-        "fibre_fraction_variation",
-        um_per_px=0.5,
-    )
+    found = measure(lattice(), *named("fibres"), um_per_px=0.5)
 
     assert found["fibre_area_fraction"] == pytest.approx(np.pi * 10**2 / 24**2, abs=0.015)
     assert found["fibre_count_per_mm2"] == pytest.approx(1e6 / 12**2, rel=0.1)
@@ -110,14 +105,7 @@ def test_a_lattice_of_fibres() -> None:
 
 
 def test_a_void_in_the_lattice() -> None:
-    found = measure(
-        lattice(with_void=True),
-        "void_area_fraction",
-        "void_count_per_mm2",
-        "void_median_diameter_um",
-        "void_largest_diameter_um",
-        um_per_px=0.5,
-    )
+    found = measure(lattice(with_void=True), *named("voids"), um_per_px=0.5)
 
     assert found["void_area_fraction"] == pytest.approx(np.pi * 30**2 / 288**2, rel=0.03)
     assert found["void_count_per_mm2"] == pytest.approx(1e6 / 144**2)

@@ -85,10 +85,7 @@ def works(worker: Worker, folder: Path) -> bool:
         path=folder / "a.png",
         sha256=sha256_of(folder / "a.png"),
         data=DATA,
-        um_per_px=None,
         imaging=Imaging(scale="pixels", tile_px=32),
-        with_tiles=True,
-        descriptors=(),
     )
     cut = worker.run(task).tiles
     return cut.shape == (4, 32, 32) and bool((cut == np.float32(128 / 255)).all())
@@ -161,10 +158,7 @@ def test_a_refusal_keeps_what_was_found_and_what_to_do(
         path=tmp_path / "cut.png",
         sha256="",
         data=DATA,
-        um_per_px=None,
         imaging=Imaging(scale="fit"),
-        with_tiles=True,
-        descriptors=(),
     )
     with pytest.raises(RefusedError) as caught:
         worker.run(task)
@@ -228,10 +222,7 @@ def test_an_image_that_changes_under_way_is_refused(worker: Worker, tmp_path: Pa
         path=tmp_path / "a.png",
         sha256="0" * 64,
         data=DATA,
-        um_per_px=None,
         imaging=Imaging(scale="fit"),
-        with_tiles=True,
-        descriptors=(),
     )
     with pytest.raises(RefusedError, match="was changed while it was read"):
         worker.run(task)
