@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import tomli_w
 from client.dataset import load_dataset
 from client.descriptors import describe
 from client.engine_choice import EngineChoice
-from client.engines import load_engine
+from client.engines import Engine, load_engine
 from client.feature_store import FeatureStore
 from client.features import extract
 from client.micrographs import read_micrograph
@@ -51,19 +52,39 @@ def job(row: int, path: Path) -> SpecimenJob:
     return SpecimenJob(row=row, names=(path.name,), tasks=(task,))
 
 
+def torch_engine() -> Engine:
+    choice = EngineChoice(engine="torch", device="cpu", precision="float32")
+    return load_engine(LITE0, 32, choice)
+
+
+@dataclass
+class Gathering:
+    """An engine that wants many tiles at once, as a GPU does; notes how many it was given."""
+
+    engine: Engine
+    tiles_at_once: int
+    given: list[int] = field(default_factory=list)
+
+    def vectors(self, tiles: np.ndarray) -> np.ndarray:
+        self.given.append(len(tiles))
+        return self.engine.vectors(tiles)
+
+
 def test_specimens_that_share_a_batch_keep_their_own_tiles(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{row}.png" for row in range(7)]
     for row, path in enumerate(paths):
         cv2.imwrite(str(path), rng.integers(0, 255, (32 + 16 * row, 40), dtype=np.uint8))
     paths[3].write_bytes(b"no image")
-    engine = load_engine(LITE0, 32, EngineChoice(engine="torch", device="cpu", precision="float32"))
 
-    def outcomes(jobs_at_once: int) -> dict[int, Any]:
+    def outcomes(engine: Engine, jobs_at_once: int) -> dict[int, Any]:
         jobs = [job(row, path) for row, path in enumerate(paths)]
         return {done.row: done for done in run_pipeline(jobs, engine, jobs_at_once=jobs_at_once)}
 
-    alone, together = outcomes(1), outcomes(5)
+    gathering = Gathering(torch_engine(), tiles_at_once=10)
+    alone, together = outcomes(torch_engine(), 1), outcomes(gathering, 5)
+    # of the first five specimens 2 + 4 + 4 tiles, then 6; of the last two 8 + 8
+    assert sorted(gathering.given) == [6, 10, 16]
     assert alone.keys() == together.keys() == set(range(7))
     for row in range(7):
         if row == 3:
@@ -73,9 +94,32 @@ def test_specimens_that_share_a_batch_keep_their_own_tiles(tmp_path: Path) -> No
         np.testing.assert_allclose(together[row].tiles, alone[row].tiles, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(("tiles_at_once", "most"), [(1, 6), (16, 18)])
+def test_a_specimen_with_many_micrographs_is_not_held_at_once(
+    tmp_path: Path, tiles_at_once: int, most: int
+) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for path in paths:
+        cv2.imwrite(str(path), rng.integers(0, 255, (64, 96), dtype=np.uint8))
+    tasks = [job(0, path).tasks[0] for path in paths]
+    whole = SpecimenJob(row=0, names=tuple(map(str, paths)), tasks=tuple(tasks))
+    engine = Gathering(torch_engine(), tiles_at_once)
+    (found,) = run_pipeline([whole], engine)
+    assert isinstance(found, SpecimenVectors) and len(found.tiles) == 20 * 6
+    assert sum(engine.given) == 20 * 6 and max(engine.given) == most
+    (by_itself,) = run_pipeline([job(7, paths[7])], torch_engine())
+    assert isinstance(by_itself, SpecimenVectors)
+    ours, alone = found.tiles[42:48], by_itself.tiles
+    if tiles_at_once == 1:
+        # as on a processor: no micrograph shares a batch, so that this holds to the bit
+        np.testing.assert_array_equal(ours, alone)
+    np.testing.assert_allclose(ours, alone, rtol=1e-4, atol=2e-5)
+
+
 def test_jobs_are_read_as_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 32), 9, dtype=np.uint8))
-    engine = load_engine(LITE0, 32, EngineChoice(engine="torch", device="cpu", precision="float32"))
+    engine = torch_engine()
     read = count()
 
     def endless() -> Any:
