@@ -18,6 +18,7 @@ import torch
 
 from client.backbones import Network, fast_network
 from client.engine_choice import EngineChoice, Precision, choose_engine
+from client.fused_network import fuse
 from common.errors import EngineError
 from common.federation import Backbone
 
@@ -90,7 +91,17 @@ def load_engine(backbone: Backbone, tile_px: int, choice: EngineChoice) -> Engin
     dtype = torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
     if choice.device == "cuda":
         return CudaEngine(network, dtype)
-    return CpuEngine(network, dtype)
+    return CpuEngine(_for_processor(network, tile_px, dtype))
+
+
+def _for_processor(network: Network, tile_px: int, dtype: torch.dtype) -> Network:
+    plain = network.on(torch.device("cpu"), dtype)
+    try:
+        return fuse(plain, tile_px, CPU_TILES_AT_ONCE)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        # steps that torch makes for its own compiler, and may rename
+        log.warning("torch lacks its fused convolutions, and takes twice as long (%s)", error)
+        return plain
 
 
 def _load_openvino(network: Network, tile_px: int, precision: Precision) -> Engine:
@@ -115,8 +126,8 @@ class CpuEngine:
 
     tiles_at_once = 1
 
-    def __init__(self, network: Network, dtype: torch.dtype) -> None:
-        self._network = network.on(torch.device("cpu"), dtype)
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def vectors(self, tiles: np.ndarray) -> np.ndarray:
         """Return the vectors of tiles; see `Engine`."""
