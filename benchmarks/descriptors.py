@@ -30,6 +30,7 @@ from client.descriptors import describe
 from client.descriptors.fibres import fraction_variation
 from client.descriptors.resin import mean_chord, pocket_mask
 from client.descriptors.voids import regions
+from client.pooling import pool_descriptors
 from common.descriptors import DESCRIPTORS
 from simulation.composites import Recipe, Section, random_section, rasterise
 from simulation.laboratories import LABS, SIDE_UM
@@ -157,7 +158,10 @@ def _photograph(section: Section, microscope: Microscope, rng: np.random.Generat
 
 
 def _add(pairs: Pairs, truth: dict[str, float], grey: np.ndarray, um_per_px: float | None) -> None:
-    values = describe(grey, list(truth), um_per_px)
+    names = list(truth)
+    values = pool_descriptors(
+        describe(grey, names, um_per_px)[None], names, has_scale=um_per_px is not None
+    )
     for (name, expected), value in zip(truth.items(), values, strict=True):
         pairs[name].append((expected, float(value)))
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from client import tiles
 from client.backbones import Network, plain_network
-from client.engines import Engine
+from client.engine_choice import EngineChoice
+from client.engines import Engine, load_engine
 from client.micrographs import read_micrograph
 from client.pipeline import SpecimenJob, SpecimenVectors, run_pipeline
 from client.preparation import PrepareTask
@@ -43,7 +44,7 @@ class Rate:
     busy : float
         CPU seconds a second, over the number of cores: 1 where none was ever idle.
     memory : float
-        Highest resident memory of this process and its workers, in MB.
+        Peak of the resident memory of the process and of each of its workers (VmHWM), in MB.
     """
 
     images: float
@@ -71,9 +72,12 @@ def essay(network: Network, paths: Sequence[Path], imaging: Imaging) -> int:
 
 def pipeline(engine: Engine, paths: Sequence[Path], imaging: Imaging) -> int:
     """Do it as a lab does, from files on; return the number of tiles."""
+    tasks = (
+        PrepareTask(path=path, sha256=_digest(path), data=DATA, imaging=imaging) for path in paths
+    )
     jobs = (
-        SpecimenJob(row=row, names=(path.name,), tasks=(_task(path, imaging),))
-        for row, path in enumerate(paths)
+        SpecimenJob(row=row, names=(task.path.name,), tasks=(task,))
+        for row, task in enumerate(tasks)
     )
     tiles_of_one = 1 if imaging.scale == "fit" else imaging.max_tiles
     at_once = max(1, engine.tiles_at_once // tiles_of_one)
@@ -82,9 +86,23 @@ def pipeline(engine: Engine, paths: Sequence[Path], imaging: Imaging) -> int:
     return sum(len(outcome.tiles) for outcome in outcomes if isinstance(outcome, SpecimenVectors))
 
 
+def run(
+    backbone: Backbone, choice: EngineChoice | None, paths: Sequence[Path], imaging: Imaging
+) -> Rate:
+    """Do it one way, the essay's where no engine is chosen, and tell how fast it was."""
+    if choice is None:
+        network = _plain(backbone)
+        return measure(lambda: essay(network, paths, imaging), len(paths))
+    engine = load_engine(backbone, imaging.tile_px, choice)
+    return measure(lambda: pipeline(engine, paths, imaging), len(paths))
+
+
 def measure(work: Callable[[], int], num_images: int) -> Rate:
     """Do some work, which returns its number of tiles, and tell how fast it was."""
     process = psutil.Process()
+    for member in (process, *process.children(recursive=True)):
+        # 5 resets the peak: what was loaded before is in it, what was needed before is not
+        Path(f"/proc/{member.pid}/clear_refs").write_text("5")
     before, started = _cpu_seconds(process), time.perf_counter()
     count = work()
     wall = time.perf_counter() - started
@@ -93,7 +111,7 @@ def measure(work: Callable[[], int], num_images: int) -> Rate:
         images=num_images / wall,
         tiles=count / wall,
         busy=(_cpu_seconds(process) - before) / wall / usable_cores(),
-        memory=sum(member.memory_info().rss for member in family) / 1e6,
+        memory=sum(map(_peak_bytes, family)) / 1e6,
     )
 
 
@@ -109,8 +127,9 @@ def cut_seconds(path: Path, imaging: Imaging) -> float:
     return _seconds(lambda: [tiles.cut(grey, plan) for _ in range(5)]) / 5
 
 
-def network_seconds(engine: Engine, tile_px: int, count: int) -> float:
+def network_seconds(backbone: Backbone, choice: EngineChoice, tile_px: int, count: int) -> float:
     """Return the wall-clock seconds of one tile, with as many threads as there are cores."""
+    engine = load_engine(backbone, tile_px, choice)
     cut = np.random.default_rng(0).random((count, tile_px, tile_px), dtype=np.float32)
     threads = usable_cores()
     with one_thread(), ThreadPoolExecutor(threads) as pool:
@@ -167,16 +186,21 @@ def _on_all(pool: ThreadPoolExecutor, work: Callable[[int], None], threads: int)
     list(pool.map(work, range(threads)))
 
 
-def _task(path: Path, imaging: Imaging) -> PrepareTask:
-    return PrepareTask(
-        path=path,
-        sha256=sha256_of(path),
-        data=DATA,
-        um_per_px=None,
-        imaging=imaging,
-        with_tiles=True,
-        descriptors=(),
-    )
+@lru_cache
+def _digest(path: Path) -> str:
+    # as at a lab, which knows the digests of its files before it makes features
+    return sha256_of(path)
+
+
+@lru_cache
+def _plain(backbone: Backbone) -> Network:
+    return plain_network(backbone)
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return 1024 * int(peak)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -4,6 +4,7 @@ python -m benchmarks.features [--repeat N] [--data DIR] [--backbone NAME ...] [-
 
 Micrographs of 1280 x 960 pixels are drawn and written as PNG; the roughness set has JPEGs of the
 same size. Both ways see the same tiles with the same network and take turns; a row shows medians.
+Each way has a process of its own, so that its memory (the peak, VmHWM, with workers) is too.
 ResNet-50 has random weights here: its speed does not depend on them.
 """
 
@@ -20,8 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +40,7 @@ from torchvision import models
 from benchmarks import feature_stages as stages
 from benchmarks.accuracy import SHARED
 from benchmarks.small_labs import FEDERATION, write_small_lab
-from client.backbones import plain_network
 from client.engine_choice import EngineChoice, Precision, cpu_has_bfloat16, has_gpu
-from client.engines import load_engine
 from common.cores import usable_cores
 from common.federation import Backbone, Imaging
 from simulation.composites import Recipe, random_section
@@ -47,10 +48,11 @@ from simulation.microscopes import Microscope, micrograph
 
 FIT = Imaging(scale="fit", tile_px=224)
 COVER = Imaging(scale="pixels", tile_px=224, max_tiles=32)
-IMAGES = {("efficientnet_lite0", "fit"): 96, ("efficientnet_lite0", "pixels"): 8}
-IMAGES |= {("resnet50", "fit"): 24, ("resnet50", "pixels"): 2}
+IMAGES = {("efficientnet_lite0", "fit"): 480, ("efficientnet_lite0", "pixels"): 24}
+IMAGES |= {("resnet50", "fit"): 120, ("resnet50", "pixels"): 6}
 """How many micrographs a run takes, so that each takes some seconds."""
 
+NETWORK_TILES = {"efficientnet_lite0": 64, "resnet50": 16}
 NUM_DRAWN = 12
 NUM_CACHED = 1000
 
@@ -91,34 +93,42 @@ def compare(
     count = IMAGES[backbone.name, imaging.scale]
     chosen = [paths[index % len(paths)] for index in range(count)]
     few = chosen[: max(1, count // 4)]
-    network = plain_network(backbone)
-    engines = {c: load_engine(backbone, imaging.tile_px, c) for c in choices(backbone.name)}
-    rates: dict[str, list[stages.Rate]] = {"essay": [], **{c.name: [] for c in engines}}
-    stages.essay(network, few[:2], imaging)
-    for engine in engines.values():
-        stages.pipeline(engine, few[:2], imaging)
-    for _ in range(repeat):
-        rates["essay"].append(stages.measure(lambda: stages.essay(network, few, imaging), len(few)))
-        for engine_choice, engine in engines.items():
-            rates[engine_choice.name].append(
-                stages.measure(partial(stages.pipeline, engine, chosen, imaging), len(chosen))
-            )
+    ways: dict[str, EngineChoice | None] = {"essay": None}
+    ways |= {choice.name: choice for choice in choices(backbone.name)}
+    rates: dict[str, list[stages.Rate]] = {name: [] for name in ways}
+    alone: dict[str, float] = {}
+    with ExitStack() as stack:
+        pools = {
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for name in ways
+        }
+        for name, choice in ways.items():
+            pools[name].submit(stages.run, backbone, choice, few[:2], imaging).result()
+        for _ in range(repeat):
+            for name, choice in ways.items():
+                paths_of_way = few if choice is None else chosen
+                rate = pools[name].submit(stages.run, backbone, choice, paths_of_way, imaging)
+                rates[name].append(rate.result())
+        for name, choice in ways.items():
+            if choice is not None:
+                count = NETWORK_TILES[backbone.name]
+                done = pools[name].submit(
+                    stages.network_seconds, backbone, choice, imaging.tile_px, count
+                )
+                alone[name] = done.result()
     flop = stages.operations(backbone, imaging.tile_px)
     rows = []
     for name, of_way in rates.items():
-        choice = {c.name: c for c in engines}.get(name)
         row: dict[str, Any] = {
             field.name: statistics.median(getattr(rate, field.name) for rate in of_way)
             for field in dataclasses.fields(stages.Rate)
         }
         row |= {"backbone": backbone.name, "scale": imaging.scale, "way": name, "flop": flop}
-        if choice is not None:
-            alone = stages.network_seconds(engines[choice], imaging.tile_px, 8)
+        if name in alone:
             ratios = [
                 rate.images / essay.images
                 for rate, essay in zip(of_way, rates["essay"], strict=True)
             ]
-            row |= {"network_alone": 1 / alone, "ratio": statistics.median(ratios)}
+            row |= {"network_alone": 1 / alone[name], "ratio": statistics.median(ratios)}
         rows.append(row)
     return rows
 

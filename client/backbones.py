@@ -35,10 +35,18 @@ class Network(nn.Module):
     normalise : callable
         From grey values in [0, 1], of shape (n, 1, height, width), to the backbone's input, with
         one channel or three.
+    num_channels : int
+        Of the backbone's input: one channel is repeated.
     """
 
-    def __init__(self, backbone: nn.Module, normalise: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        normalise: Callable[[Tensor], Tensor],
+        num_channels: int = 3,
+    ) -> None:
         super().__init__()
+        self.num_channels = num_channels
         self.backbone = backbone
         self.normalise = normalise
         self.dtype = torch.float32
@@ -55,8 +63,8 @@ class Network(nn.Module):
         Tensor of shape (n_tiles, channels), float32
         """
         # scaled before it is rounded to what the weights have, which may be bfloat16
-        image = self.normalise(tiles[:, None]).to(self.dtype).expand(-1, 3, -1, -1)
-        output: Tensor = self.backbone(image)
+        image = self.normalise(tiles[:, None]).to(self.dtype)
+        output: Tensor = self.backbone(image.expand(-1, self.num_channels, -1, -1))
         return output.float()
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Network:

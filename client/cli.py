@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client import cli_doctor, cli_features, cli_join, cli_log, cli_start
+from client.cli_options import Agreement, Folder
 
 if TYPE_CHECKING:
     from client.findings import Finding
@@ -18,13 +19,8 @@ app = typer.Typer(name="lab", help="What a lab does on its own machine.", no_arg
 
 @app.command()
 def check(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The lab's folder, which holds lab.toml.")
-    ],
-    federation: Annotated[
-        Path | None,
-        typer.Option(help="federation.toml; looked for in DIR and its parent if not given."),
-    ] = None,
+    folder: Folder,
+    federation: Agreement = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Check a lab's folder: pass, fix or stop for each thing found. Nothing is sent."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from client.cli_options import Agreement, Folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,15 +16,7 @@ if TYPE_CHECKING:
     from common.federation import Federation
 
 
-def features(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The lab's folder, which holds lab.toml.")
-    ],
-    federation: Annotated[
-        Path | None,
-        typer.Option(help="federation.toml; looked for in DIR and its parent if not given."),
-    ] = None,
-) -> None:
+def features(folder: Folder, federation: Agreement = None) -> None:
     """Make the features of a lab's micrographs ahead of time, and keep them. Nothing is sent."""
     from rich.console import Console
 

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -14,8 +15,28 @@ LOCK_WAIT_S = 60.0
 """How long a process waits for another one that is writing, before it goes on without."""
 
 
+class VersionError(sqlite3.OperationalError):
+    """A database is of another version than this crossply reads and writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What a database holds.
+
+    Attributes
+    ----------
+    version : int
+        From 1 on; counts up when the tables change. SQLite keeps it as ``user_version``.
+    tables : str
+        Statements that make the tables if they are missing.
+    """
+
+    version: int
+    tables: str
+
+
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
     """Open a database to read from it; no lock is kept, nothing is made, and none is put aside.
 
     What a writer that was killed left half done is undone first, which needs the right to write.
@@ -23,30 +44,35 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Raises
     ------
     sqlite3.Error
-        If it is missing, damaged, or being written to for too long.
+        If it is missing, damaged, of another version, or being written to for too long.
     """
     uri = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S)) as database:
+        found = _version(database)
+        if found != schema.version:
+            raise _of_another_version(path, found, schema)
         yield database
 
 
 @contextmanager
-def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
+def transaction(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
     """Open a database for one transaction, which is committed when the block ends well.
 
     The transaction holds SQLite's write lock from its start, so that what the block reads is still
-    so when it writes. A file that is no sound database is put aside as ``*.damaged``, and an empty
-    one takes its place: what it held can be made again.
+    so when it writes. A file that is no sound database is put aside as ``*.damaged``, one of an
+    older version as ``*.outdated``, and an empty one takes its place: what it held can be made
+    again. One of a newer version is left alone.
 
     Parameters
     ----------
     path : Path
         Made, with its folder, if it is missing.
-    schema : str
-        Statements that make the tables if they are missing.
+    schema : Schema
 
     Raises
     ------
+    VersionError
+        If a newer crossply has written it.
     sqlite3.OperationalError
         If another process holds the lock for too long, or the disk is full.
     OSError
@@ -57,9 +83,10 @@ def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "notes.sqlite"
-    ...     with transaction(path, "CREATE TABLE IF NOT EXISTS notes (text)") as database:
+    ...     schema = Schema(version=1, tables="CREATE TABLE IF NOT EXISTS notes (text)")
+    ...     with transaction(path, schema) as database:
     ...         _ = database.execute("INSERT INTO notes VALUES ('kept')")
-    ...     with transaction(path, "") as database:
+    ...     with transaction(path, schema) as database:
     ...         database.execute("SELECT text FROM notes").fetchall()
     [('kept',)]
     """
@@ -71,31 +98,58 @@ def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
             if database.in_transaction:
                 database.rollback()
             if _is_damage(error):
-                _put_aside(path, error)
+                _put_aside(path, "damaged", str(error))
             raise
         database.commit()
 
 
-def _open(path: Path, schema: str) -> sqlite3.Connection:
+def _open(path: Path, schema: Schema) -> sqlite3.Connection:
     try:
-        return _begin(path, schema)
+        database, found = _begin(path)
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
-        _put_aside(path, error)
-        return _begin(path, schema)
-
-
-def _begin(path: Path, schema: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
+        _put_aside(path, "damaged", str(error))
+        database, found = _begin(path)
     try:
-        database.execute("BEGIN IMMEDIATE")
-        for statement in schema.split(";"):
+        if found is not None and found > schema.version:
+            raise _of_another_version(path, found, schema)
+        if found is not None and found < schema.version:
+            database.close()
+            _put_aside(path, "outdated", f"version {found}, this is {schema.version}")
+            database, _ = _begin(path)
+        for statement in schema.tables.split(";"):
             database.execute(statement)
+        # a pragma takes no parameters
+        database.execute(f"PRAGMA user_version = {schema.version:d}")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _begin(path: Path) -> tuple[sqlite3.Connection, int | None]:
+    """Take the write lock, and tell the version; None for a database without tables."""
+    database = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        (num_tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return database, _version(database) if num_tables else None
+    except BaseException:
+        database.close()
+        raise
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _of_another_version(path: Path, found: int, schema: Schema) -> VersionError:
+    age = "a newer" if found > schema.version else "an older"
+    return VersionError(
+        f"{path.name} was written by {age} crossply (version {found}, this one has "
+        f"{schema.version})"
+    )
 
 
 def _is_damage(error: BaseException) -> bool:
@@ -106,6 +160,6 @@ def _is_damage(error: BaseException) -> bool:
     )
 
 
-def _put_aside(path: Path, error: BaseException) -> None:
-    log.warning("%s is damaged (%s); it is put aside and begun anew", path.name, error)
-    path.replace(path.with_name(f"{path.name}.damaged"))
+def _put_aside(path: Path, what: str, why: str) -> None:
+    log.warning("%s is %s (%s); it is put aside and begun anew", path.name, what, why)
+    path.replace(path.with_name(f"{path.name}.{what}"))

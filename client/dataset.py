@@ -115,7 +115,7 @@ def check_folder(
     measured = measure(lab, federation, findings)
     if images is None:
         return None, findings
-    micrographs = check_micrographs(lab, images, federation.imaging, findings, decode=decode)
+    micrographs = check_micrographs(lab, images, federation, findings, decode=decode)
     equal = note_equal_images(micrographs, folder, findings)
     if findings.stops:
         return None, findings

@@ -14,7 +14,7 @@ from typing import Literal
 
 from common.federation import Backbone
 
-REVISION = 2
+REVISION = 3
 """Counts up when the numbers that come out of an engine change by more than rounding."""
 
 _GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -30,7 +30,7 @@ class EngineChoice:
     Examples
     --------
     >>> EngineChoice(engine="torch", device="cpu", precision="float32").name
-    'torch-cpu-float32-2'
+    'torch-cpu-float32-3'
     """
 
     engine: Literal["torch", "openvino"]

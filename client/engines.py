@@ -6,6 +6,8 @@ Each gives the vectors of `client.backbones.plain_network` within rounding; the 
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import threading
 from functools import lru_cache
 from itertools import count
@@ -15,8 +17,12 @@ import numpy as np
 import torch
 
 from client.backbones import Network, fast_network
-from client.engine_choice import EngineChoice
+from client.engine_choice import EngineChoice, Precision, choose_engine
+from client.fused_network import fuse
+from common.errors import EngineError
 from common.federation import Backbone
+
+log = logging.getLogger(__name__)
 
 CPU_TILES_AT_ONCE = 4
 """Larger batches of EfficientNet-Lite0 lose a third of their time to page faults from malloc."""
@@ -49,6 +55,25 @@ class Engine(Protocol):
         ...
 
 
+def working_engine(backbone: Backbone, tile_px: int) -> tuple[EngineChoice, Engine]:
+    """Load the engine that was chosen for this machine, or torch where it does not work.
+
+    Only torch is sure to be there whole, and an agreement that allows another engine allows torch.
+
+    Raises
+    ------
+    WeightsError
+        If weights are missing, altered (SHA-256) or belong to another network.
+    """
+    choice = choose_engine(backbone)
+    try:
+        return choice, load_engine(backbone, tile_px, choice)
+    except EngineError as error:
+        log.warning("%s; torch is used until then", error)
+    choice = dataclasses.replace(choice, engine="torch")
+    return choice, load_engine(backbone, tile_px, choice)
+
+
 @lru_cache(maxsize=2)
 def load_engine(backbone: Backbone, tile_px: int, choice: EngineChoice) -> Engine:
     """Load an engine with a backbone, for tiles of one size.
@@ -57,16 +82,39 @@ def load_engine(backbone: Backbone, tile_px: int, choice: EngineChoice) -> Engin
     ------
     WeightsError
         If weights are missing, altered (SHA-256) or belong to another network.
+    EngineError
+        If the engine is installed, and does not work.
     """
     network = fast_network(backbone, tile_px)
-    dtype = torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
     if choice.engine == "openvino":
-        from client.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(network, tile_px, choice.precision)
+        return _load_openvino(network, tile_px, choice.precision)
+    dtype = torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
     if choice.device == "cuda":
         return CudaEngine(network, dtype)
-    return CpuEngine(network, dtype)
+    return CpuEngine(_for_processor(network, tile_px, dtype))
+
+
+def _for_processor(network: Network, tile_px: int, dtype: torch.dtype) -> Network:
+    plain = network.on(torch.device("cpu"), dtype)
+    try:
+        return fuse(plain, tile_px, CPU_TILES_AT_ONCE)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        # steps that torch makes for its own compiler, and may rename
+        log.warning("torch lacks its fused convolutions, and takes twice as long (%s)", error)
+        return plain
+
+
+def _load_openvino(network: Network, tile_px: int, precision: Precision) -> Engine:
+    try:
+        from client.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(network, tile_px, precision)
+    except Exception as error:
+        # a library that is half there, or made for another processor, may raise anything
+        raise EngineError(
+            f"OpenVINO is installed and does not work ({type(error).__name__}: {error}); install "
+            "it again: pip install --force-reinstall openvino"
+        ) from error
 
 
 class CpuEngine:
@@ -78,8 +126,8 @@ class CpuEngine:
 
     tiles_at_once = 1
 
-    def __init__(self, network: Network, dtype: torch.dtype) -> None:
-        self._network = network.on(torch.device("cpu"), dtype)
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def vectors(self, tiles: np.ndarray) -> np.ndarray:
         """Return the vectors of tiles; see `Engine`."""

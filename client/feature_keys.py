@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from client.dataset import Dataset
-from client.engine_choice import choose_engine
+from client.engine_choice import EngineChoice
 from client.weights_identity import weights_identity
 from common.federation import Federation
 
-DESCRIPTORS_REVISION = 1
+DESCRIPTORS_REVISION = 2
 """Counts up when a descriptor's numbers change."""
 
 READING = ("bit_depth", "intensity_range", "page", "crop_bottom")
 """Keys of ``[data]`` in ``lab.toml`` that decide which grey values a file stands for."""
+
+READERS = ("opencv-python", "pillow", "tifffile")
+"""Libraries that decode and resample."""
+
+DESCRIBERS = ("scikit-image", "scipy", "structure-tensor")
+"""Libraries that descriptors are measured with, beside OpenCV."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +57,8 @@ class Keys:
         return np.concatenate([vectors[key] for key in self.wanted])
 
 
-def keys_of(dataset: Dataset, federation: Federation) -> list[Keys]:
-    """Return the keys of each specimen's vectors.
+def keys_of(dataset: Dataset, federation: Federation, engine: EngineChoice) -> list[Keys]:
+    """Return the keys of each specimen's vectors, where an engine makes them.
 
     Raises
     ------
@@ -62,14 +69,21 @@ def keys_of(dataset: Dataset, federation: Federation) -> list[Keys]:
     read_as = {
         "reading": {name: getattr(data, name) for name in READING},
         "imaging": federation.imaging.model_dump(mode="json"),
+        "readers": _versions(READERS),
     }
+    runners = ("torch", "openvino") if engine.engine == "openvino" else ("torch",)
     deep = read_as | {
         "backbone": federation.backbone.name,
         "weights": weights_identity(federation.backbone),
-        "engine": choose_engine(federation.backbone).name,
+        "engine": engine.name,
+        "runners": _versions(runners),
     }
     names = federation.descriptors.names
-    described = read_as | {"descriptors": names, "revision": DESCRIPTORS_REVISION}
+    described = read_as | {
+        "descriptors": names,
+        "revision": DESCRIPTORS_REVISION,
+        "describers": _versions(DESCRIBERS),
+    }
     keys = []
     for micrographs in dataset.micrographs:
         images = {"images": sorted(f"{image.sha256} {image.um_per_px}" for image in micrographs)}
@@ -80,6 +94,19 @@ def keys_of(dataset: Dataset, federation: Federation) -> list[Keys]:
             )
         )
     return keys
+
+
+def _versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of libraries, read beside them: importing torch takes seconds."""
+    return {library: _version(library) for library in libraries}
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        # built or packaged by somebody else, under another name
+        return "unknown"
 
 
 def _digest(depends_on: Mapping[str, Any]) -> str:

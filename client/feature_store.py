@@ -11,8 +11,6 @@ index's write lock keeps two processes apart.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import sqlite3
@@ -20,34 +18,21 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import platformdirs
 
-from client import shards
-from client.database import reading, transaction
+from client import feature_index, shards
+from client.database import VersionError, reading, transaction
+from client.feature_index import SCHEMA, Place, today
 from common.errors import StateError
 
 log = logging.getLogger(__name__)
 
 SHARD_BYTES = 64 * 2**20
 """A shard that has reached this size is left as it is, and another one begun."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS shards (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, width INTEGER NOT NULL, rows INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS vectors (
-    key TEXT PRIMARY KEY, shard INTEGER NOT NULL REFERENCES shards (id), row INTEGER NOT NULL,
-    sha256 BLOB NOT NULL, used TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_shard ON vectors (shard)
-"""
-
-_DEAD_ROWS = """
-SELECT id, width FROM shards WHERE rows > (SELECT count(*) FROM vectors WHERE shard = id)
-"""
 
 
 def default_folder() -> Path:
@@ -63,15 +48,6 @@ class Summary:
     num_vectors: int
     num_bytes: int
     oldest_use: date | None
-
-
-class _Place(NamedTuple):
-    key: str
-    shard: int
-    width: int
-    row: int
-    sha256: bytes
-    used: str
 
 
 class FeatureStore:
@@ -102,12 +78,12 @@ class FeatureStore:
         if not self._index.exists():
             return {}
         try:
-            with reading(self._index) as index:
-                places = _find(index, keys)
+            with reading(self._index, SCHEMA) as index:
+                places = feature_index.find(index, keys)
         except sqlite3.Error as error:
             log.warning("features kept in %s cannot be read: %s", self.folder, error)
             return {}
-        by_shard: dict[tuple[int, int], list[_Place]] = defaultdict(list)
+        by_shard: dict[tuple[int, int], list[Place]] = defaultdict(list)
         for place in places:
             by_shard[place.shard, place.width].append(place)
         found: dict[str, np.ndarray] = {}
@@ -116,7 +92,7 @@ class FeatureStore:
         damaged = [place for place in places if place.key not in found]
         if damaged:
             log.warning("%d kept feature vectors are damaged and are made again", len(damaged))
-        self._note(damaged, [place for place in places if place.used != _today().isoformat()])
+        self._note(damaged, [place for place in places if place.used != today().isoformat()])
         return found
 
     def put(self, vectors: Mapping[str, np.ndarray]) -> None:
@@ -132,12 +108,10 @@ class FeatureStore:
         for key, vector in vectors.items():
             by_width[len(vector)].append(key)
         try:
-            with transaction(self._index, _SCHEMA) as index:
+            with transaction(self._index, SCHEMA) as index:
                 for keys in by_width.values():
-                    known = {place.key for place in _find(index, keys)}
-                    new = [key for key in keys if key not in known]
-                    if new:
-                        self._append(index, new, np.stack([vectors[key] for key in new]))
+                    known = {place.key for place in feature_index.find(index, keys)}
+                    self._append(index, {k: vectors[k] for k in keys if k not in known})
         except (OSError, sqlite3.Error) as error:
             self._may_write = False
             log.warning("features are not kept in %s: %s", self.folder, error)
@@ -150,7 +124,7 @@ class FeatureStore:
         StateError
             If the folder cannot be used.
         """
-        with self._said(), transaction(self._index, _SCHEMA) as index:
+        with self._said(), transaction(self._index, SCHEMA) as index:
             count, oldest = index.execute("SELECT count(*), min(used) FROM vectors").fetchone()
         sizes = [path.stat().st_size for path in self.folder.iterdir() if path.is_file()]
         return Summary(
@@ -168,12 +142,13 @@ class FeatureStore:
             If the folder cannot be used; then nothing is lost.
         """
         with self._said():
-            with transaction(self._index, _SCHEMA) as index:
+            with transaction(self._index, SCHEMA) as index:
                 limit = _before_today(unused_for).isoformat()
                 index.execute("DELETE FROM vectors WHERE used < ?", (limit,))
                 self._unlink_unknown(index)
                 left = [
-                    self._rewrite(index, *shard) for shard in index.execute(_DEAD_ROWS).fetchall()
+                    self._rewrite(index, *shard)
+                    for shard in feature_index.shards_with_dead_rows(index)
                 ]
             # only now, since until the commit the index named them
             for path in left:
@@ -191,12 +166,14 @@ class FeatureStore:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
+            is_newer = isinstance(error, VersionError)
+            remedy = "update crossply" if is_newer else "allow this user to write there"
             raise StateError(
-                f"{self.folder} cannot be used: {error}; allow this user to write there, or set "
-                "CROSSPLY_CACHE to another folder"
+                f"{self.folder} cannot be used: {error}; {remedy}, or set CROSSPLY_CACHE to "
+                "another folder"
             ) from error
 
-    def _read(self, shard: int, width: int, places: Sequence[_Place]) -> dict[str, np.ndarray]:
+    def _read(self, shard: int, width: int, places: Sequence[Place]) -> dict[str, np.ndarray]:
         rows = np.array([place.row for place in places], dtype=np.int64)
         try:
             vectors = shards.read(self._shard(shard, width), rows, width)
@@ -205,96 +182,61 @@ class FeatureStore:
         return {
             place.key: vector
             for place, vector in zip(places, vectors, strict=True)
-            if _digest(vector) == place.sha256
+            if place.holds(vector)
         }
 
-    def _note(self, damaged: Sequence[_Place], used: Sequence[_Place]) -> None:
+    def _note(self, damaged: Sequence[Place], used: Sequence[Place]) -> None:
         """Forget damaged vectors, unless they were written anew meanwhile; date those used."""
         if not (damaged or used) or not self._may_write:
             return
         try:
-            with transaction(self._index, _SCHEMA) as index:
-                index.executemany(
-                    "DELETE FROM vectors WHERE key = ? AND shard = ? AND row = ?",
-                    [(place.key, place.shard, place.row) for place in damaged],
-                )
-                index.executemany(
-                    "UPDATE vectors SET used = ? WHERE key = ?",
-                    [(_today().isoformat(), place.key) for place in used],
-                )
+            with transaction(self._index, SCHEMA) as index:
+                feature_index.forget(index, damaged)
+                day = today().isoformat()
+                feature_index.date_use(index, [(place.key, day) for place in used])
         except (OSError, sqlite3.Error) as error:
             log.info("the use of kept features is not noted: %s", error)
 
-    def _append(self, index: sqlite3.Connection, keys: Sequence[str], rows: np.ndarray) -> None:
-        width = rows.shape[1]
-        shard, begin = self._open_shard(index, width)
-        shards.append(self._shard(shard, width), begin, rows)
-        index.execute("UPDATE shards SET rows = ? WHERE id = ?", (begin + len(rows), shard))
-        index.executemany(
-            "INSERT INTO vectors VALUES (?, ?, ?, ?, ?)",
-            [
-                (key, shard, begin + row, _digest(vector), _today().isoformat())
-                for row, (key, vector) in enumerate(zip(keys, rows, strict=True))
-            ],
-        )
+    def _append(self, index: sqlite3.Connection, vectors: Mapping[str, np.ndarray]) -> None:
+        """Write vectors of one length to disk, and only then note where they lie."""
+        if not vectors:
+            return
+        rows = np.stack(list(vectors.values()))
+        shard, begin = self._open_shard(index, rows.shape[1])
+        shards.append(self._shard(shard, rows.shape[1]), begin, rows)
+        feature_index.add(index, shard, begin, vectors)
 
     def _open_shard(self, index: sqlite3.Connection, width: int) -> tuple[int, int]:
         """Return the shard to append to, and how many rows it has."""
-        last = "SELECT id, rows FROM shards WHERE width = ? ORDER BY id DESC LIMIT 1"
-        for shard, rows in index.execute(last, (width,)):
+        latest = feature_index.latest_shard(index, width)
+        if latest is not None:
+            shard, rows = latest
             size = shards.HEADER_BYTES + rows * width * 4
             path = self._shard(shard, width)
             # a file that somebody removed or cut is left alone; its rows are found to be damaged
             if size < SHARD_BYTES and path.is_file() and path.stat().st_size >= size:
-                return int(shard), int(rows)
-        new = index.execute("INSERT INTO shards (width, rows) VALUES (?, 0)", (width,)).lastrowid
-        assert new is not None, "an INSERT has a row number"
-        return new, 0
+                return shard, rows
+        return feature_index.new_shard(index, width), 0
 
     def _rewrite(self, index: sqlite3.Connection, shard: int, width: int) -> Path:
         """Move what is alive in a shard to another one, and return the file to remove."""
-        live = index.execute(
-            "SELECT key, shard, ?, row, sha256, used FROM vectors WHERE shard = ?", (width, shard)
-        )
-        places = [_Place(*row) for row in live]
-        kept = self._read(shard, width, places)
-        index.execute("DELETE FROM vectors WHERE shard = ?", (shard,))
-        index.execute("DELETE FROM shards WHERE id = ?", (shard,))
-        if kept:
-            self._append(index, list(kept), np.stack(list(kept.values())))
-            index.executemany(
-                "UPDATE vectors SET used = ? WHERE key = ?",
-                [(place.used, place.key) for place in places],
-            )
+        places = feature_index.places_in(index, shard)
+        kept = self._read(shard, width, places) if places else {}
+        feature_index.forget_shard(index, shard)
+        self._append(index, kept)
+        feature_index.date_use(index, [(place.key, place.used) for place in places])
         return self._shard(shard, width)
 
     def _unlink_unknown(self, index: sqlite3.Connection) -> None:
         # while the lock is held nobody else begins a shard, whose file no index names yet
-        known = {self._shard(*row) for row in index.execute("SELECT id, width FROM shards")}
+        known = {self._shard(*shard) for shard in feature_index.all_shards(index)}
         for path in self.folder.glob("*.npy"):
             if path not in known:
                 path.unlink(missing_ok=True)
 
 
-def _find(index: sqlite3.Connection, keys: Sequence[str]) -> list[_Place]:
-    found = index.execute(
-        "SELECT key, shard, width, row, sha256, used FROM vectors JOIN shards ON shard = id "
-        "WHERE key IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(keys)),),
-    )
-    return [_Place(*row) for row in found]
-
-
-def _digest(vector: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).digest()
-
-
 def _before_today(span: timedelta) -> date:
     try:
-        return _today() - span
+        return today() - span
     except OverflowError:
         return date.min
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from client.dataset import Dataset
-from client.engine_choice import choose_engine
+from client.engine_choice import EngineChoice, choose_engine
 from client.feature_keys import Keys, keys_of
 from client.feature_store import FeatureStore
+from client.pooling import pool_descriptors, pool_tiles
 from client.preparation import PrepareTask
 from client.specimens import Specimens
 from common.errors import LabDataError
 from common.federation import Federation, Imaging
 
 if TYPE_CHECKING:
-    from client.pipeline import SpecimenJob, SpecimenVectors
+    from client.engines import Engine
+    from client.pipeline import Outcome, SpecimenJob, SpecimenVectors
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +69,21 @@ def extract(
     WorkerError
         If the processes that read images cannot be started.
     """
-    keys = keys_of(dataset, federation)
-    vectors = store.get([key for of_specimen in keys for key in of_specimen.wanted])
-    missing = [row for row, of_specimen in enumerate(keys) if not of_specimen.are_in(vectors)]
+    chosen = choose_engine(federation.backbone)
+    keys, vectors, missing = _look_up(dataset, federation, store, chosen)
+    engine = None
+    if missing:
+        from client.engines import working_engine
+
+        works, engine = working_engine(federation.backbone, federation.imaging.tile_px)
+        if works != chosen:
+            keys, vectors, missing = _look_up(dataset, federation, store, works)
     for _ in range(_num_micrographs(dataset) - _num_micrographs(dataset, missing)):
         on_micrograph()
-    if missing:
+    if missing and engine is not None:
         jobs = _jobs(missing, keys, vectors, dataset, federation)
-        vectors |= _make(jobs, keys, federation, store, on_micrograph)
+        outcomes = _run(jobs, engine, federation.imaging, on_micrograph)
+        vectors |= _keep(outcomes, keys, federation, store)
     made = np.array([of_specimen.are_in(vectors) for of_specimen in keys])
     _require_enough(dataset, made, federation)
     features = np.stack([keys[row].join(vectors) for row in np.flatnonzero(made)])
@@ -88,27 +97,14 @@ def extract(
     )
 
 
-def pool_tiles(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
-    """Pool a specimen's tiles: the mean, then (unless a micrograph is one tile) the deviation.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n_tiles, channels), float32
-    imaging : Imaging
-
-    Returns
-    -------
-    ndarray of shape (channels,) with ``scale = "fit"``, else (2 * channels,); float64
-
-    Examples
-    --------
-    >>> imaging = Imaging(scale="pixels")
-    >>> pool_tiles(np.array([[1.0, 0.0], [3.0, 0.0]]), imaging)
-    array([2., 0., 1., 0.])
-    """
-    wide = vectors.astype(np.float64)
-    mean: np.ndarray = wide.mean(axis=0)
-    return mean if imaging.scale == "fit" else np.concatenate([mean, wide.std(axis=0)])
+def _look_up(
+    dataset: Dataset, federation: Federation, store: FeatureStore, engine: EngineChoice
+) -> tuple[list[Keys], dict[str, np.ndarray], list[int]]:
+    """Return the keys of all specimens, the vectors that are kept, and the rows that miss one."""
+    keys = keys_of(dataset, federation, engine)
+    vectors = store.get([key for of_specimen in keys for key in of_specimen.wanted])
+    missing = [row for row, of_specimen in enumerate(keys) if not of_specimen.are_in(vectors)]
+    return keys, vectors, missing
 
 
 def _jobs(
@@ -140,26 +136,29 @@ def _jobs(
         )
 
 
-def _make(
+def _run(
     jobs: Iterator[SpecimenJob],
-    keys: Sequence[Keys],
-    federation: Federation,
-    store: FeatureStore,
+    engine: Engine,
+    imaging: Imaging,
     on_micrograph: Callable[[], None],
-) -> dict[str, np.ndarray]:
-    """Make the vectors that are missing, and keep them as they come."""
-    from client.engines import load_engine
-    from client.pipeline import RefusedSpecimen, run_pipeline
+) -> Iterator[Outcome]:
+    from client.pipeline import run_pipeline
 
-    imaging = federation.imaging
-    engine = load_engine(federation.backbone, imaging.tile_px, choose_engine(federation.backbone))
     tiles_of_one = 1 if imaging.scale == "fit" else imaging.max_tiles
-    outcomes = run_pipeline(
+    return run_pipeline(
         jobs,
         engine,
         jobs_at_once=max(1, engine.tiles_at_once // tiles_of_one),
         on_micrograph=on_micrograph,
     )
+
+
+def _keep(
+    outcomes: Iterator[Outcome], keys: Sequence[Keys], federation: Federation, store: FeatureStore
+) -> dict[str, np.ndarray]:
+    """Return the vectors that come out of the pipeline, and keep them as they come."""
+    from client.pipeline import RefusedSpecimen
+
     made: dict[str, np.ndarray] = {}
     unkept: dict[str, np.ndarray] = {}
     kept_at = time.monotonic()
@@ -168,7 +167,7 @@ def _make(
             if isinstance(outcome, RefusedSpecimen):
                 log.warning("%s: %s; its specimen is left out", outcome.micrograph, outcome.why)
                 continue
-            vectors = _vectors_of(outcome, keys[outcome.row], imaging)
+            vectors = _vectors_of(outcome, keys[outcome.row], federation)
             if not all(np.isfinite(vector).all() for vector in vectors.values()):
                 log.warning("a specimen's features are not finite; it is left out")
                 continue
@@ -182,13 +181,20 @@ def _make(
     return made | unkept
 
 
-def _vectors_of(outcome: SpecimenVectors, keys: Keys, imaging: Imaging) -> dict[str, np.ndarray]:
+def _vectors_of(
+    outcome: SpecimenVectors, keys: Keys, federation: Federation
+) -> dict[str, np.ndarray]:
     """Pool what came of a specimen's micrographs; what was not asked for is empty."""
-    vectors = {}
+    imaging, vectors = federation.imaging, {}
     if len(outcome.tiles):
         vectors[keys.deep] = pool_tiles(outcome.tiles, imaging).astype(np.float32)
     if keys.descriptors is not None and outcome.descriptors.size:
-        vectors[keys.descriptors] = outcome.descriptors.mean(axis=0).astype(np.float32)
+        pooled = pool_descriptors(
+            outcome.descriptors,
+            federation.descriptors.names,
+            has_scale=imaging.scale == "physical",
+        )
+        vectors[keys.descriptors] = pooled.astype(np.float32)
     return vectors
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from client.database import reading, transaction
+from client.database import Schema, reading, transaction
 from client.reading.checksums import sha256_of
 from common.errors import StateError
 
@@ -26,11 +26,14 @@ SETTLED_NS = 2_000_000_000
 """A file that was changed less than this before it was read may change again within the same tick
 of the file system's clock, unseen: it is not remembered."""
 
-_SCHEMA = """
+_SCHEMA = Schema(
+    version=1,
+    tables="""
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID
-"""
+""",
+)
 
 
 class FileDigests:
@@ -98,7 +101,7 @@ class FileDigests:
         if not self._path.exists():
             return {}
         try:
-            with reading(self._path) as database:
+            with reading(self._path, _SCHEMA) as database:
                 rows = database.execute("SELECT * FROM files").fetchall()
         except sqlite3.Error as error:
             log.info("digests remembered in %s cannot be read: %s", self._path, error)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -49,11 +51,24 @@ class Inspection:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pixels:
-    """Decoded pixels in one channel: the integers of the file, or floats."""
+    """Decoded pixels in one channel: the integers of the file, or floats.
+
+    Attributes
+    ----------
+    values : ndarray of shape (height, width)
+    bits : int
+    colours : ndarray of shape (height, width), bool, or None
+        Which pixels are not grey; None where none is, or none was looked for.
+    """
 
     values: np.ndarray
     bits: int
-    is_colour: bool
+    colours: np.ndarray | None = None
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> _Pixels:
+        """Return what a change of the shape makes of the pixels."""
+        colours = None if self.colours is None else change(self.colours)
+        return replace(self, values=change(self.values), colours=colours)
 
 
 def read_micrograph(path: Path, data: Data) -> np.ndarray:
@@ -90,8 +105,9 @@ def inspect_micrograph(path: Path, data: Data) -> Inspection:
     header, whole = _read(path, data, look_for_colour=True)
     pixels = _cropped(whole, data)
     grey = _scale(pixels, data)
+    is_colour = pixels.colours is not None and bool(pixels.colours.any())
     highest = int(pixels.values.max()) if pixels.bits == 16 and data.bit_depth is None else None
-    remarks = [*remarks_on_file(header.orientation, pixels.is_colour, highest), *remarks_on(grey)]
+    remarks = [*remarks_on_file(header.orientation, is_colour, highest), *remarks_on(grey)]
     return Inspection(
         header=header,
         grey=grey,
@@ -116,30 +132,31 @@ def _read(path: Path, data: Data, *, look_for_colour: bool) -> tuple[ImageHeader
             "is truncated or damaged: its pixels cannot be decoded",
             "copy or export the image again",
         ) from error
-    return header, replace(pixels, values=_upright(pixels.values, header.orientation))
+    return header, pixels.map(partial(_upright, orientation=header.orientation))
 
 
 def _cropped(pixels: _Pixels, data: Data) -> _Pixels:
     """Cut off the bottom before any look at the grey values: a data bar is not of the material."""
-    return replace(pixels, values=pixels.values[: data.rows_kept(len(pixels.values))])
+    kept = data.rows_kept(len(pixels.values))
+    return pixels.map(lambda values: values[:kept])
 
 
 def _decode(path: Path, header: ImageHeader, *, look_for_colour: bool) -> _Pixels:
     content = path.read_bytes()
     if header.format == "PNG" and not has_whole_chunks(content):
         raise RefusedError("is a truncated or damaged PNG file", "copy or export the image again")
-    is_colour = False
+    colours = None
     with Image.open(io.BytesIO(content), formats=[header.format]) as image:
         _check_opaque(image)
         if look_for_colour and image.mode not in _GREY_MODES:
-            is_colour = _has_colour(np.asarray(image.convert("RGB")))
+            colours = _find_colours(np.asarray(image.convert("RGB")))
     if header.format == "PNG":
         values = _decode_with_opencv(content)
     else:
         values = _decode_with_pillow(content, header)
     if values.shape != (header.height, header.width):
         raise ValueError("the pixels do not fill the image")
-    return _Pixels(values=values, bits=8 * values.itemsize, is_colour=is_colour)
+    return _Pixels(values=values, bits=8 * values.itemsize, colours=colours)
 
 
 def _decode_with_opencv(content: bytes) -> np.ndarray:
@@ -174,18 +191,21 @@ def _decode_tiff(path: Path, header: ImageHeader) -> _Pixels:
         raise ValueError("the pixels do not fill the page")
     if alpha is not None and (alpha.dtype.kind != "u" or alpha.min() < 2**decoded.bits - 1):
         raise RefusedError("has transparent pixels", "export it without an alpha channel")
-    is_colour = values.ndim == 3 and _has_colour(values)
-    if is_colour:
+    colours = _find_colours(values) if values.ndim == 3 else None
+    if colours is not None:
         values = _luma(values)
     elif values.ndim == 3:
         values = values[..., 1]
-    return _Pixels(values=values, bits=decoded.bits, is_colour=is_colour)
+    return _Pixels(values=values, bits=decoded.bits, colours=colours)
 
 
-def _has_colour(rgb: np.ndarray) -> bool:
+def _find_colours(rgb: np.ndarray) -> np.ndarray | None:
+    """Return which pixels are not grey, or None where all are."""
     within = _EQUAL_WITHIN * (257 if rgb.dtype == np.uint16 else 1)
     green = rgb[..., 1].astype(np.float32)
-    return any(float(np.abs(rgb[..., i] - green).max()) > within for i in (0, 2))
+    differs = [np.abs(rgb[..., channel] - green) > within for channel in (0, 2)]
+    colours = differs[0] | differs[1]
+    return colours if colours.any() else None
 
 
 def _luma(rgb: np.ndarray) -> np.ndarray:

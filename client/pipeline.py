@@ -8,6 +8,7 @@ it is faster or slower than the network.)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy as np
 
 from client.engines import Engine
 from client.findings import RefusedError
-from client.preparation import Prepared, PrepareTask
+from client.preparation import PrepareTask
 from client.workers import WORKERS, Worker
 from common.cores import usable_cores
 from common.threads import one_thread
@@ -54,6 +55,7 @@ class SpecimenVectors:
     tiles : ndarray of shape (n_tiles, channels), float32
         The network's vectors of the tiles of all its micrographs; none if none were asked for.
     descriptors : ndarray of shape (n_micrographs, n_descriptors), float64
+        NaN where a micrograph does not show the thing.
     """
 
     row: int
@@ -88,7 +90,7 @@ def run_pipeline(
         Read as the work goes on; memory does not grow with their number.
     engine : Engine
     jobs_at_once : int
-        How many specimens one thread gathers before it runs the engine.
+        How many specimens one thread takes, whose tiles may share the engine's batches.
     on_micrograph : callable
         Called after each micrograph, from any thread.
 
@@ -121,44 +123,73 @@ def run_pipeline(
                 future.cancel()
 
 
+class _Gathered:
+    """Tiles that wait for the engine until they keep it busy, so that memory stays bounded.
+
+    However many micrographs a specimen has, no more wait than keep the engine busy, and those of
+    one micrograph.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: list[tuple[int, np.ndarray]] = []
+        self._vectors: dict[int, list[np.ndarray]] = defaultdict(list)
+
+    def add(self, row: int, tiles: np.ndarray) -> None:
+        """Add the tiles of one micrograph of the specimen in some row."""
+        if len(tiles):
+            self._waiting.append((row, tiles))
+        if sum(len(tiles) for _, tiles in self._waiting) >= self._engine.tiles_at_once:
+            self.run()
+
+    def run(self) -> None:
+        """Run the engine on what waits."""
+        if not self._waiting:
+            return
+        rows, tiles = zip(*self._waiting, strict=True)
+        self._waiting = []
+        vectors = self._engine.vectors(tiles[0] if len(tiles) == 1 else np.concatenate(tiles))
+        ends = np.cumsum([len(of_one) for of_one in tiles])[:-1]
+        for row, of_one in zip(rows, np.split(vectors, ends), strict=True):
+            self._vectors[row].append(of_one)
+
+    def vectors(self, row: int) -> np.ndarray:
+        """Return the vectors of a specimen's tiles; there are none where none were asked for."""
+        found = self._vectors.pop(row, [])
+        return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
+
+
 def _make(
     jobs: Sequence[SpecimenJob], *, engine: Engine, on_micrograph: Callable[[], None]
 ) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    prepared: list[tuple[SpecimenJob, list[Prepared]]] = []
+    gathered = _Gathered(engine)
+    described: list[RefusedSpecimen | np.ndarray] = []
     with WORKERS.lent() as worker:
         for job in jobs:
-            found = _prepare(job, worker, on_micrograph)
-            if isinstance(found, RefusedSpecimen):
-                outcomes.append(found)
-            else:
-                prepared.append((job, found))
-    tiles = [image.tiles for _, images in prepared for image in images]
-    vectors = _vectors(tiles, engine)
-    for job, images in prepared:
-        described = np.stack([image.descriptors for image in images])
-        of_job = np.concatenate([next(vectors) for _ in images])
-        outcomes.append(SpecimenVectors(row=job.row, tiles=of_job, descriptors=described))
-    return outcomes
+            described.append(_prepare(job, worker, gathered, on_micrograph))
+    gathered.run()
+    return [
+        found
+        if isinstance(found, RefusedSpecimen)
+        else SpecimenVectors(row=job.row, tiles=gathered.vectors(job.row), descriptors=found)
+        for job, found in zip(jobs, described, strict=True)
+    ]
 
 
 def _prepare(
-    job: SpecimenJob, worker: Worker, on_micrograph: Callable[[], None]
-) -> list[Prepared] | RefusedSpecimen:
-    images = []
-    for name, task in zip(job.names, job.tasks, strict=True):
+    job: SpecimenJob, worker: Worker, gathered: _Gathered, on_micrograph: Callable[[], None]
+) -> np.ndarray | RefusedSpecimen:
+    """Gather the tiles of a specimen's micrographs, and return their descriptors."""
+    described = []
+    for number, (name, task) in enumerate(zip(job.names, job.tasks, strict=True)):
         try:
-            images.append(worker.run(task))
+            prepared = worker.run(task)
         except RefusedError as why:
+            # those after it are not looked at, and are done with too
+            for _ in job.tasks[number:]:
+                on_micrograph()
             return RefusedSpecimen(row=job.row, micrograph=name, why=why)
-        finally:
-            on_micrograph()
-    return images
-
-
-def _vectors(tiles: Sequence[np.ndarray], engine: Engine) -> Iterator[np.ndarray]:
-    """Return the vectors of each micrograph's tiles, computed together; no tiles, no vectors."""
-    if not any(map(len, tiles)):
-        return iter([np.empty((0, 0), dtype=np.float32)] * len(tiles))
-    ends = np.cumsum([len(of_image) for of_image in tiles])[:-1]
-    return iter(np.split(engine.vectors(np.concatenate(tiles)), ends))
+        gathered.add(job.row, prepared.tiles)
+        described.append(prepared.descriptors)
+        on_micrograph()
+    return np.stack(described)

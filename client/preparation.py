@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from client import tiles
+from client.describing import describe_micrograph
 from client.findings import RefusedError
 from client.micrographs import read_micrograph
 from client.reading.checksums import sha256_of
 from client.settings import Data, UmPerPx
 from common.federation import Imaging
-
-LEAST_DESCRIBED_PX = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,8 @@ class PrepareTask:
         Of the file's bytes as they were when the data set was read.
     data : Data
         Of ``lab.toml``.
-    um_per_px : float, pair of float (across, down), or None
     imaging : Imaging
+    um_per_px : float, pair of float (across, down), or None
     with_tiles : bool
         Whether tiles are wanted.
     descriptors : tuple of str
@@ -44,10 +43,10 @@ class PrepareTask:
     path: Path
     sha256: str
     data: Data
-    um_per_px: UmPerPx | None
     imaging: Imaging
-    with_tiles: bool
-    descriptors: tuple[str, ...]
+    um_per_px: UmPerPx | None = None
+    with_tiles: bool = True
+    descriptors: tuple[str, ...] = ()
 
     def run(self) -> Prepared:
         """Prepare the micrograph.
@@ -59,7 +58,9 @@ class PrepareTask:
         """
         grey = read_micrograph(self.path, self.data)
         plan = tiles.plan(grey.shape[0], grey.shape[1], self.um_per_px, self.imaging)
-        described = _describe(grey, plan, self) if self.descriptors else np.empty(0)
+        described = np.empty(0)
+        if self.descriptors:
+            described = describe_micrograph(grey, self.um_per_px, self.imaging, self.descriptors)
         none = np.empty((0, plan.tile_px, plan.tile_px), dtype=np.float32)
         cut = tiles.cut(grey, plan) if self.with_tiles else none
         # what is kept under this digest must never come from other bytes
@@ -76,23 +77,8 @@ class Prepared:
     ----------
     tiles : ndarray of shape (n_tiles, tile_px, tile_px), float32 in [0, 1]
     descriptors : ndarray of shape (n_descriptors,), float64
+        NaN where the thing is not found.
     """
 
     tiles: np.ndarray
     descriptors: np.ndarray
-
-
-def _describe(grey: np.ndarray, plan: tiles.TilePlan, task: PrepareTask) -> np.ndarray:
-    """Describe a micrograph at the federation's scale, or, without one, pixel by pixel."""
-    # scikit-image takes half a second to import, and few federations ask for descriptors
-    from client.descriptors import describe
-
-    if min(grey.shape) < LEAST_DESCRIBED_PX:
-        raise RefusedError(
-            f"has a side under {LEAST_DESCRIBED_PX} px, too short to be described",
-            "take a larger field of view, or agree on no descriptors",
-        )
-    if task.imaging.scale != "physical":
-        return describe(grey, task.descriptors, None)
-    resampled = tiles.resample(grey, plan.height, plan.width)
-    return describe(resampled, task.descriptors, task.imaging.um_per_px)

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from client import tiles
 from client.backbones import plain_network
 from client.engine_choice import choose_engine
-from client.engines import load_engine
+from client.engines import Engine, working_engine
 from client.findings import Findings
 from common.errors import WeightsError
 from common.federation import Backbone, Federation, Imaging
@@ -93,7 +93,7 @@ def draw_reference_set() -> tuple[np.ndarray, np.ndarray]:
     return np.stack(micrographs), np.array(fractions)
 
 
-def compare_with_reference(backbone: Backbone, tile_px: int) -> Agreement:
+def compare_with_reference(engine: Engine, backbone: Backbone, tile_px: int) -> Agreement:
     """Embed the reference set with the engine that this lab uses, and compare.
 
     Raises
@@ -104,8 +104,7 @@ def compare_with_reference(backbone: Backbone, tile_px: int) -> Agreement:
     micrographs, fractions = draw_reference_set()
     cut = reference_tiles(micrographs, tile_px)
     with one_thread():
-        vectors = load_engine(backbone, tile_px, choose_engine(backbone)).vectors(cut)
-        return agreement(vectors, reference_vectors(backbone, cut), fractions)
+        return agreement(engine.vectors(cut), reference_vectors(backbone, cut), fractions)
 
 
 def reference_vectors(backbone: Backbone, cut: np.ndarray) -> np.ndarray:
@@ -176,13 +175,19 @@ def check_reference(federation: Federation, findings: Findings) -> None:
     """Note whether this lab's features mean what they mean at other labs."""
     backbone, tile_px = federation.backbone, federation.imaging.tile_px
     try:
-        found = compare_with_reference(backbone, tile_px)
+        choice, engine = working_engine(backbone, tile_px)
+        found = compare_with_reference(engine, backbone, tile_px)
     except WeightsError as error:
         findings.refuse("backbone", error)
         return
-    engine = choose_engine(backbone)
+    if choice != choose_engine(backbone):
+        findings.fix(
+            "backbone",
+            "OpenVINO is installed and does not work; torch is used",
+            "install it again, or remove it",
+        )
     measured = (
-        f"{engine.engine} on the {engine.device.upper()}, {engine.precision}: cosine with the "
+        f"{choice.engine} on the {choice.device.upper()}, {choice.precision}: cosine with the "
         f"reference {found.cosine:.6f}, effect on a prediction {found.effect:.2%}"
     )
     if found.is_close:

@@ -77,7 +77,7 @@ def plan(height: int, width: int, um_per_px: UmPerPx | None, imaging: Imaging) -
         case "fit":
             height = width = imaging.tile_px
         case "pixels":
-            height, width = _shrink_to_tiles(*_squared(height, width, um_per_px), imaging)
+            height, width = _shrink_to_tiles(*squared(height, width, um_per_px), imaging)
         case "physical":
             height, width = _physical_size(height, width, um_per_px, imaging)
         case _:
@@ -144,6 +144,23 @@ def resample(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image
 
 
+def squared(height: int, width: int, um_per_px: UmPerPx | None) -> tuple[int, int]:
+    """Return the size of a micrograph once its pixels are square.
+
+    The finer axis is shrunk to the scale of the coarser, so that nothing is made up.
+
+    Examples
+    --------
+    >>> squared(480, 640, (0.25, 0.5)), squared(480, 640, 0.25)
+    ((480, 320), (480, 640))
+    """
+    if not isinstance(um_per_px, tuple):
+        return height, width
+    across, down = um_per_px
+    coarser = max(um_per_px)
+    return round(height * down / coarser), round(width * across / coarser)
+
+
 def _covering(length: int, tile_px: int) -> tuple[int, ...]:
     """Begin of each tile along one axis: the fewest that cover it, evenly spread."""
     count = ceil(length / tile_px)
@@ -160,15 +177,6 @@ def _check_scale(um_per_px: UmPerPx | None) -> None:
         raise LabDataError(
             f"{max(sides):g} µm per px is no microscope's scale; correct um_per_px in lab.toml"
         )
-
-
-def _squared(height: int, width: int, um_per_px: UmPerPx | None) -> tuple[int, int]:
-    """Size once the finer axis is shrunk to the scale of the coarser: nothing is made up."""
-    if not isinstance(um_per_px, tuple):
-        return height, width
-    across, down = um_per_px
-    coarser = max(um_per_px)
-    return round(height * down / coarser), round(width * across / coarser)
 
 
 def _shrink_to_tiles(height: int, width: int, imaging: Imaging) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,8 @@ from client.findings import RefusedError
 from common.errors import WorkerError
 
 TIMEOUT_S = 120.0
-"""Longer than any image within the limits of size takes, on a busy machine too."""
+"""For one task from sending it to its whole answer: longer than any image within the limits of
+size takes, on a busy machine too. A process has as long to start."""
 
 READY = "ready"
 
@@ -51,10 +53,7 @@ class Worker:
     ...     path=Path("no-such.png"),
     ...     sha256="",
     ...     data=Data(table="t.csv", images=".", specimen="id", image="{id}.png"),
-    ...     um_per_px=None,
     ...     imaging=Imaging(scale="fit"),
-    ...     with_tiles=True,
-    ...     descriptors=(),
     ... )
     >>> with WORKERS.lent() as worker:
     ...     worker.run(task)
@@ -91,7 +90,6 @@ class Worker:
             return
         self.end()
         self._link, theirs = socket.socketpair()
-        self._link.settimeout(TIMEOUT_S)
         self._is_ready = False
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         # workers share the cores among themselves: one thread in each library
@@ -123,9 +121,10 @@ class Worker:
     def _ask(self, task: Task[Any]) -> Any:
         try:
             if not self._is_ready:
-                self._is_ready = frames.receive(self._link) == READY
-            frames.send(self._link, task)
-            return frames.receive(self._link)
+                self._is_ready = frames.receive(self._link, _deadline()) == READY
+            deadline = _deadline()
+            frames.send(self._link, task, deadline)
+            return frames.receive(self._link, deadline)
         except TimeoutError as error:
             self.end()
             if not self._is_ready:
@@ -158,6 +157,10 @@ class Worker:
             return f"end with code {code}"
         self.end()
         return "hang"
+
+
+def _deadline() -> float:
+    return time.monotonic() + TIMEOUT_S
 
 
 class Workers:

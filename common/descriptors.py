@@ -94,8 +94,8 @@ class Descriptor:
         """Return what stands in that unit where the thing is not found."""
         return self.shift(has_scale=has_scale) if self.absent is None else self.absent
 
-    def from_pixels(self, value: float | None, um_per_px: float | None) -> float:
-        """Turn a value in powers of px into the unit; None into what stands for absence.
+    def from_pixels(self, value: float, um_per_px: float | None) -> float:
+        """Turn a value in powers of px into the unit.
 
         Examples
         --------
@@ -105,8 +105,6 @@ class Descriptor:
         >>> DESCRIPTORS["void_count_per_mm2"].from_pixels(2e-6, 0.5)
         8.0
         """
-        if value is None:
-            return self.absence(has_scale=um_per_px is not None)
         if um_per_px is None:
             return value * self.quantity.pixel_factor
         return float(value * um_per_px**self.quantity.power * self.quantity.factor)

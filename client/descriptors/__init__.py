@@ -27,7 +27,7 @@ def describe(grey: np.ndarray, names: Sequence[str], um_per_px: float | None) ->
     Parameters
     ----------
     grey : ndarray of shape (height, width), float32 in [0, 1]
-        At least 32 px each way.
+        At least 16 px each way.
     names : sequence of str
         Keys of `common.descriptors.DESCRIPTORS`.
     um_per_px : float or None
@@ -36,7 +36,7 @@ def describe(grey: np.ndarray, names: Sequence[str], um_per_px: float | None) ->
     Returns
     -------
     ndarray of shape (len(names),), float64, in the units of the table
-        Always finite: where a thing is not found, the table's value for its absence stands.
+        NaN where a thing is not found; `client.pooling` fills in what stands for its absence.
 
     Raises
     ------
@@ -60,6 +60,6 @@ def describe(grey: np.ndarray, names: Sequence[str], um_per_px: float | None) ->
 
 def _value(picture: Picture, name: str, um_per_px: float | None) -> float:
     value = MEASURES[name](picture)
-    if value is not None and not math.isfinite(value):
-        value = None
+    if value is None or not math.isfinite(value):
+        return math.nan
     return DESCRIPTORS[name].from_pixels(value, um_per_px)

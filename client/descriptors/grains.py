@@ -26,7 +26,7 @@ def mean_intercept(flat: np.ndarray) -> float | None:
     Parameters
     ----------
     flat : ndarray of shape (height, width), float32
-        Grey values under even light.
+        As `client.descriptors.flat_field.flatten` makes it.
 
     Returns
     -------

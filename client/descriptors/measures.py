@@ -23,8 +23,9 @@ def _fibre_fraction(picture: Picture) -> float:
     return float(picture.phases.fibre.mean())
 
 
-def _fibre_density(picture: Picture) -> float | None:
-    return None if picture.fibres is None else picture.fibres.density
+def _fibre_density(picture: Picture) -> float:
+    # no fibre found is a count, unlike the diameter of none
+    return 0.0 if picture.fibres is None else picture.fibres.density
 
 
 def _spacing(index: int) -> Measure:

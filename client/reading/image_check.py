@@ -17,11 +17,11 @@ from client.reading.image_join import join_images
 from client.reading.measurements import LabTable
 from client.reading.scales import read_scales
 from client.settings import FILE_NAME, METADATA, Data, UmPerPx
-from common.federation import Imaging
+from common.federation import Federation
 
 
 def check_micrographs(
-    lab: LabTable, images: ImageFolder, imaging: Imaging, findings: Findings, *, decode: bool
+    lab: LabTable, images: ImageFolder, federation: Federation, findings: Findings, *, decode: bool
 ) -> dict[str, tuple[Micrograph, ...]]:
     """Find and check the micrographs of each specimen.
 
@@ -29,7 +29,7 @@ def check_micrographs(
     ----------
     lab : LabTable
     images : ImageFolder
-    imaging : Imaging
+    federation : Federation
     findings : Findings
         Added to.
     decode : bool
@@ -41,6 +41,7 @@ def check_micrographs(
         By specimen id, sorted by name; without those that are refused.
     """
     claims = join_images(lab.table, lab.specimens, images, lab.settings.data, findings)
+    imaging = federation.imaging
     scales = read_scales(lab, findings, required=imaging.scale == "physical")
     jobs = {
         claim.entry.name: ImageJob(
@@ -50,6 +51,7 @@ def check_micrographs(
             um_per_px=_scale_of(lab, claim, scales, findings),
             data=lab.settings.data,
             imaging=imaging,
+            is_described=bool(federation.descriptors.names),
             decode=decode,
         )
         for of_specimen in claims.values()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from client import tiles
+from client.describing import described_size
 from client.file_digests import FileDigests
 from client.findings import Findings, RefusedError, printable
 from client.micrographs import inspect_micrograph
@@ -55,6 +56,7 @@ class ImageJob:
     um_per_px: UmPerPx | None
     data: Data
     imaging: Imaging
+    is_described: bool
     decode: bool
 
     def run(self) -> CheckedImage:
@@ -140,7 +142,10 @@ def check_image(job: ImageJob, digest_of: Callable[[Path], str]) -> CheckedImage
         height, width = header.shape
         if job.imaging.scale != "physical" or um_per_px is not None:
             # a scale that is missing is noted with the table
-            tiles.plan(job.data.rows_kept(height), width, um_per_px, job.imaging)
+            size = job.data.rows_kept(height), width
+            tiles.plan(*size, um_per_px, job.imaging)
+            if job.is_described:
+                described_size(*size, um_per_px, job.imaging)
         sha256 = digest_of(job.path)
     except LabDataError as error:
         return CheckedImage(refused=error)

@@ -1,5 +1,6 @@
 """Law 7: features do not depend on batch size, tile order or the folder's other specimens."""
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from client.dataset import load_dataset
 from client.engine_choice import EngineChoice
 from client.engines import Engine, load_engine
 from client.feature_store import FeatureStore
-from client.features import extract, pool_tiles
+from client.features import extract
+from client.pooling import pool_tiles
 from client.specimens import Specimens
 from common.errors import LabDataError
 from common.federation import Backbone, Federation, Imaging
@@ -137,6 +139,25 @@ def test_another_agreement_is_a_miss(
     assert num_kept(tmp_path / "cache") == 48
 
 
+@pytest.mark.parametrize(
+    ("library", "num_made"),
+    [("torch", 24), ("opencv-python", 48), ("scikit-image", 24), ("rich", 0), ("openvino", 0)],
+)
+def test_another_version_of_what_computes_is_a_miss(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, num_made: int
+) -> None:
+    lab.federation["descriptors"] = {"names": ("noise",)}
+    lab.write()
+    features_of(lab, tmp_path / "cache")
+    assert num_kept(tmp_path / "cache") == 48
+    installed = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "99.0" if name == library else installed(name)
+    )
+    features_of(lab, tmp_path / "cache")
+    assert num_kept(tmp_path / "cache") == 48 + num_made
+
+
 def test_an_image_that_breaks_after_the_check_costs_its_specimen(
     lab: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +172,19 @@ def test_an_image_that_breaks_after_the_check_costs_its_specimen(
         "S07.png: is a truncated or damaged PNG file; copy or export the image again; "
         "its specimen is left out"
     ]
+
+
+def test_every_micrograph_is_counted_also_behind_one_that_breaks(lab: Any, tmp_path: Path) -> None:
+    lab.settings["data"]["image"] = "{id}*.png"
+    for name in ("S07-b.png", "S07-c.png", "S08-b.png"):
+        lab.write_image(name, np.arange(48 * 64, dtype=np.uint16).reshape(48, 64))
+    lab.write()
+    federation = Federation.model_validate(lab.federation)
+    dataset = load_dataset(lab.path, federation)
+    (lab.images / dataset.micrographs[6][0].name).write_bytes(b"")
+    seen: list[None] = []
+    extract(dataset, federation, FeatureStore(tmp_path / "cache"), lambda: seen.append(None))
+    assert len(seen) == 27
 
 
 def test_too_few_specimens_left_is_an_error(lab: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import psutil
 import pytest
 import tomli_w
 
-import client.features
 from client.dataset import load_dataset
+from client.descriptors import describe
 from client.engine_choice import EngineChoice
-from client.engines import load_engine
+from client.engines import Engine, load_engine
 from client.feature_store import FeatureStore
 from client.features import extract
+from client.micrographs import read_micrograph
 from client.pipeline import RefusedSpecimen, SpecimenJob, SpecimenVectors, run_pipeline
+from client.pooling import pool_tiles
 from client.preparation import PrepareTask
 from client.reading.checksums import sha256_of
 from client.settings import Data
@@ -45,16 +48,26 @@ def features_of(lab: Any, kept: Path) -> Specimens:
 
 
 def job(row: int, path: Path) -> SpecimenJob:
-    task = PrepareTask(
-        path=path,
-        sha256=sha256_of(path),
-        data=DATA,
-        um_per_px=None,
-        imaging=IMAGING,
-        with_tiles=True,
-        descriptors=(),
-    )
+    task = PrepareTask(path=path, sha256=sha256_of(path), data=DATA, imaging=IMAGING)
     return SpecimenJob(row=row, names=(path.name,), tasks=(task,))
+
+
+def torch_engine() -> Engine:
+    choice = EngineChoice(engine="torch", device="cpu", precision="float32")
+    return load_engine(LITE0, 32, choice)
+
+
+@dataclass
+class Gathering:
+    """An engine that wants many tiles at once, as a GPU does; notes how many it was given."""
+
+    engine: Engine
+    tiles_at_once: int
+    given: list[int] = field(default_factory=list)
+
+    def vectors(self, tiles: np.ndarray) -> np.ndarray:
+        self.given.append(len(tiles))
+        return self.engine.vectors(tiles)
 
 
 def test_specimens_that_share_a_batch_keep_their_own_tiles(tmp_path: Path) -> None:
@@ -63,13 +76,15 @@ def test_specimens_that_share_a_batch_keep_their_own_tiles(tmp_path: Path) -> No
     for row, path in enumerate(paths):
         cv2.imwrite(str(path), rng.integers(0, 255, (32 + 16 * row, 40), dtype=np.uint8))
     paths[3].write_bytes(b"no image")
-    engine = load_engine(LITE0, 32, EngineChoice(engine="torch", device="cpu", precision="float32"))
 
-    def outcomes(jobs_at_once: int) -> dict[int, Any]:
+    def outcomes(engine: Engine, jobs_at_once: int) -> dict[int, Any]:
         jobs = [job(row, path) for row, path in enumerate(paths)]
         return {done.row: done for done in run_pipeline(jobs, engine, jobs_at_once=jobs_at_once)}
 
-    alone, together = outcomes(1), outcomes(5)
+    gathering = Gathering(torch_engine(), tiles_at_once=10)
+    alone, together = outcomes(torch_engine(), 1), outcomes(gathering, 5)
+    # of the first five specimens 2 + 4 + 4 tiles, then 6; of the last two 8 + 8
+    assert sorted(gathering.given) == [6, 10, 16]
     assert alone.keys() == together.keys() == set(range(7))
     for row in range(7):
         if row == 3:
@@ -79,9 +94,32 @@ def test_specimens_that_share_a_batch_keep_their_own_tiles(tmp_path: Path) -> No
         np.testing.assert_allclose(together[row].tiles, alone[row].tiles, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(("tiles_at_once", "most"), [(1, 6), (16, 18)])
+def test_a_specimen_with_many_micrographs_is_not_held_at_once(
+    tmp_path: Path, tiles_at_once: int, most: int
+) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for path in paths:
+        cv2.imwrite(str(path), rng.integers(0, 255, (64, 96), dtype=np.uint8))
+    tasks = [job(0, path).tasks[0] for path in paths]
+    whole = SpecimenJob(row=0, names=tuple(map(str, paths)), tasks=tuple(tasks))
+    engine = Gathering(torch_engine(), tiles_at_once)
+    (found,) = run_pipeline([whole], engine)
+    assert isinstance(found, SpecimenVectors) and len(found.tiles) == 20 * 6
+    assert sum(engine.given) == 20 * 6 and max(engine.given) == most
+    (by_itself,) = run_pipeline([job(7, paths[7])], torch_engine())
+    assert isinstance(by_itself, SpecimenVectors)
+    ours, alone = found.tiles[42:48], by_itself.tiles
+    if tiles_at_once == 1:
+        # as on a processor: no micrograph shares a batch, so that this holds to the bit
+        np.testing.assert_array_equal(ours, alone)
+    np.testing.assert_allclose(ours, alone, rtol=1e-4, atol=2e-5)
+
+
 def test_jobs_are_read_as_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 32), 9, dtype=np.uint8))
-    engine = load_engine(LITE0, 32, EngineChoice(engine="torch", device="cpu", precision="float32"))
+    engine = torch_engine()
     read = count()
 
     def endless() -> Any:
@@ -100,17 +138,20 @@ def test_jobs_are_read_as_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.M
 
 
 KILLED = """
+import os
 import sys
 from pathlib import Path
 import client.features
 from client.dataset import load_dataset
+from client.descriptors import describe
 from client.feature_store import FeatureStore
 from common.federation import load_federation
 client.features.KEEP_EVERY_S = 0.0
 federation = load_federation(Path(sys.argv[1]))
 dataset = load_dataset(Path(sys.argv[1]), federation)
 store = FeatureStore(Path(sys.argv[2]))
-client.features.extract(dataset, federation, store, lambda: print("one", flush=True))
+# in one piece, since threads report at once
+client.features.extract(dataset, federation, store, lambda: os.write(1, b"one\\n"))
 """
 
 
@@ -131,13 +172,12 @@ def test_killed_and_called_again_makes_what_is_missing_alone(
     kept = FeatureStore(tmp_path / "kept").summary().num_vectors
     assert 5 <= kept < 24
     made: list[int] = []
-    pool_tiles = client.features.pool_tiles
 
     def counted(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
         made.append(1)
         return pool_tiles(vectors, imaging)
 
-    monkeypatch.setattr(client.features, "pool_tiles", counted)
+    monkeypatch.setattr("client.features.pool_tiles", counted)
     again = features_of(lab, tmp_path / "kept")
     assert len(made) == 24 - kept
     np.testing.assert_array_equal(again.features, features_of(lab, tmp_path / "new").features)
@@ -149,7 +189,7 @@ def test_descriptors_follow_the_deep_features_and_cost_no_network(
     plain = features_of(lab, tmp_path / "kept")
     lab.federation["descriptors"] = {"names": ("grey_entropy", "noise")}
     lab.write()
-    monkeypatch.setattr(client.features, "pool_tiles", _never)
+    monkeypatch.setattr("client.features.pool_tiles", _never)
     described = features_of(lab, tmp_path / "kept")
     assert described.features.shape == (24, 2562)
     np.testing.assert_array_equal(described.features[:, :2560], plain.features)
@@ -158,6 +198,21 @@ def test_descriptors_follow_the_deep_features_and_cost_no_network(
     federation = Federation.model_validate(lab.federation)
     assert federation.named_features == {"grey_entropy": "bit", "noise": "dimensionless"}
     assert federation.num_features == 2562
+
+
+def test_a_specimens_micrographs_share_their_descriptors(lab: Any, tmp_path: Path) -> None:
+    names = ("grey_entropy", "void_largest_diameter_um")
+    lab.federation["descriptors"] = {"names": names}
+    lab.settings["data"]["image"] = "{id}*.png"
+    lab.write()
+    spotted = cv2.circle(np.full((80, 80), 128, dtype=np.uint8), (40, 40), 15, 20, -1)
+    paths = [lab.images / "S01.png", lab.write_image("S01-b.png", spotted)]
+    values = [describe(read_micrograph(path, DATA), names, None) for path in paths]
+    assert np.isnan(values[0][1]) and values[1][1] == pytest.approx(30, rel=0.05)
+    found = features_of(lab, tmp_path / "kept").features[0, 2560:]
+    # the entropy is the mean of both, the diameter that of the only void
+    expected = [(values[0][0] + values[1][0]) / 2, values[1][1]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def _never(*_: object) -> None:

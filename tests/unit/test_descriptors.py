@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from client.descriptors import describe
+from client.pooling import pool_descriptors
 from common.descriptors import DESCRIPTORS
 from common.errors import ConfigurationError
 from common.units import check_unit
@@ -49,8 +50,18 @@ def lattice(*, with_void: bool = False) -> Array:
     return noisy(grey)
 
 
+def described(grey: Array, names: Sequence[str], um_per_px: float | None) -> Array:
+    """Of a specimen with one micrograph."""
+    values = describe(grey, names, um_per_px)[None]
+    return pool_descriptors(values, names, has_scale=um_per_px is not None)
+
+
 def measure(grey: Array, *names: str, um_per_px: float | None = None) -> dict[str, float]:
-    return dict(zip(names, describe(grey, names, um_per_px).tolist(), strict=True))
+    return dict(zip(names, described(grey, names, um_per_px).tolist(), strict=True))
+
+
+def named(group: str) -> list[str]:
+    return [name for name, descriptor in DESCRIPTORS.items() if descriptor.group == group]
 
 
 def photograph(lab: int, recipe: Recipe, seed: int = 0) -> tuple[Array, float]:
@@ -83,16 +94,7 @@ def test_the_guide_lists_the_table() -> None:
 
 
 def test_a_lattice_of_fibres() -> None:
-    found = measure(
-        lattice(),
-        "fibre_area_fraction",
-        "fibre_count_per_mm2",
-        "fibre_diameter_um",
-        "fibre_spacing_ratio",
-        "fibre_spacing_variation",
-        "fibre_fraction_variation",
-        um_per_px=0.5,
-    )
+    found = measure(lattice(), *named("fibres"), um_per_px=0.5)
 
     assert found["fibre_area_fraction"] == pytest.approx(np.pi * 10**2 / 24**2, abs=0.015)
     assert found["fibre_count_per_mm2"] == pytest.approx(1e6 / 12**2, rel=0.1)
@@ -103,14 +105,7 @@ def test_a_lattice_of_fibres() -> None:
 
 
 def test_a_void_in_the_lattice() -> None:
-    found = measure(
-        lattice(with_void=True),
-        "void_area_fraction",
-        "void_count_per_mm2",
-        "void_median_diameter_um",
-        "void_largest_diameter_um",
-        um_per_px=0.5,
-    )
+    found = measure(lattice(with_void=True), *named("voids"), um_per_px=0.5)
 
     assert found["void_area_fraction"] == pytest.approx(np.pi * 30**2 / 288**2, rel=0.03)
     assert found["void_count_per_mm2"] == pytest.approx(1e6 / 144**2)
@@ -221,7 +216,7 @@ def test_a_ramp_of_light_changes_nothing() -> None:
     even = lattice(with_void=True)
     ramp = np.linspace(0.8, 1.2, even.shape[1], dtype=np.float32)
     names = ["fibre_area_fraction", "void_area_fraction", "fibre_diameter_um", "glcm_correlation"]
-    before, after = (describe(grey, names, None) for grey in (even, even * ramp))
+    before, after = (described(grey, names, None) for grey in (even, even * ramp))
 
     np.testing.assert_allclose(after, before, rtol=0.02)
 
@@ -229,7 +224,7 @@ def test_a_ramp_of_light_changes_nothing() -> None:
 def test_contrast_and_brightness_do_not_count() -> None:
     even = lattice(with_void=True)
     names = [name for name in NAMES if DESCRIPTORS[name].group != "quality"]
-    before, after = (describe(grey, names, None) for grey in (even, 0.8 * even))
+    before, after = (described(grey, names, None) for grey in (even, 0.8 * even))
 
     np.testing.assert_allclose(after, before, rtol=0.05, atol=0.02)
 
@@ -289,7 +284,7 @@ def test_focus_falls_with_blur() -> None:
 
 def test_the_scale_multiplies_lengths_and_divides_densities() -> None:
     grey = lattice(with_void=True)
-    in_px, in_um = describe(grey, NAMES, None), describe(grey, NAMES, 0.25)
+    in_px, in_um = described(grey, NAMES, None), described(grey, NAMES, 0.25)
 
     for name, pixels, physical in zip(NAMES, in_px.tolist(), in_um.tolist(), strict=True):
         quantity = DESCRIPTORS[name].quantity
@@ -301,13 +296,13 @@ def test_a_value_does_not_depend_on_the_others_asked_for() -> None:
     grey, um_per_px = photograph(
         4, Recipe(fibre_fraction=0.45, voids_um=(12.0,), cracks_um=(15.0,))
     )
-    together = describe(grey, NAMES, um_per_px)
-    reversed_ = describe(grey, NAMES[::-1], um_per_px)[::-1]
-    alone = np.concatenate([describe(grey, [name], um_per_px) for name in NAMES])
+    together = described(grey, NAMES, um_per_px)
+    reversed_ = described(grey, NAMES[::-1], um_per_px)[::-1]
+    alone = np.concatenate([described(grey, [name], um_per_px) for name in NAMES])
 
     np.testing.assert_array_equal(reversed_, together)
     np.testing.assert_array_equal(alone, together)
-    np.testing.assert_array_equal(describe(grey.astype(np.float64), NAMES, um_per_px), together)
+    np.testing.assert_array_equal(described(grey.astype(np.float64), NAMES, um_per_px), together)
 
 
 BLANKS: dict[str, Callable[[tuple[int, int]], Array]] = {
@@ -321,13 +316,13 @@ BLANKS: dict[str, Callable[[tuple[int, int]], Array]] = {
 }
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 70), (140, 129)])
+@pytest.mark.parametrize("size", [(16, 16), (32, 32), (33, 70), (140, 129)])
 @pytest.mark.parametrize("kind", BLANKS)
 def test_every_value_is_finite(kind: str, size: tuple[int, int]) -> None:
     grey = np.asarray(BLANKS[kind](size), dtype=np.float32)
 
     for um_per_px in (None, 0.3):
-        values = describe(grey, NAMES, um_per_px)
+        values = described(grey, NAMES, um_per_px)
         assert values.shape == (len(NAMES),)
         assert np.isfinite(values).all()
 
@@ -350,4 +345,30 @@ def test_pure_noise_has_neither_fibres_nor_cracks_nor_voids() -> None:
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"'porosity'.*void_area_fraction"):
-        describe(lattice(), ["noise", "porosity"], None)
+        described(lattice(), ["noise", "porosity"], None)
+
+
+def test_micrographs_without_the_thing_do_not_count_in_its_mean() -> None:
+    # one void 60 px wide, none, none: the diameter is of the one; shares and counts are of all
+    names = ["void_largest_diameter_um", "void_count_per_mm2", "fibre_diameter_um"]
+    blank = np.full((288, 288), 0.5, dtype=np.float32)
+    pictures = [lattice(with_void=True), lattice(), blank]
+    values = np.stack([describe(grey, names, 0.5) for grey in pictures])
+    pooled = pool_descriptors(values, names, has_scale=True)
+
+    assert np.isnan(values).tolist() == [
+        [False, False, False],
+        [True, False, False],
+        [True, False, True],
+    ]
+    assert pooled[0] == values[0, 0] == pytest.approx(30.0, rel=0.02)
+    assert pooled[1] == pytest.approx(1e6 / 144**2 / 3)
+    assert pooled[2] == pytest.approx(10.0, rel=0.05)
+
+
+def test_what_no_micrograph_shows_is_absent_in_its_unit() -> None:
+    names = ["void_largest_diameter_um", "fibre_diameter_um", "noise"]
+    values = np.array([[np.nan, np.nan, 0.01], [np.nan, np.nan, 0.03]])
+
+    assert pool_descriptors(values, names, has_scale=True).tolist() == [0.0, 7.0, 0.02]
+    assert pool_descriptors(values, names, has_scale=False).tolist() == [0.0, 25.0, 0.02]

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -220,3 +221,49 @@ def test_a_full_disk_loses_nothing_that_is_kept(
         store.put(vectors(range(2, 4)))
     assert "No space left on device" in caplog.text
     assert same(FeatureStore(tmp_path).get([key(n) for n in range(4)]), vectors(range(2)))
+
+
+def set_version(folder: Path, version: int) -> None:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as index:
+        index.execute(f"PRAGMA user_version = {version}")
+
+
+def test_an_index_of_an_older_version_is_begun_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FeatureStore(tmp_path)
+    store.put(vectors(range(3)))
+    # as before there were versions, with a table that no code knows any more
+    set_version(tmp_path, 0)
+    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as index:
+        index.execute("ALTER TABLE vectors DROP COLUMN used")
+    assert store.get([key(0)]) == {}
+    assert "index.sqlite was written by an older crossply (version 0" in caplog.text
+    store.put(vectors(range(1, 5)))
+    assert "index.sqlite is outdated (version 0, this is 1); it is put aside" in caplog.text
+    assert (tmp_path / "index.sqlite.outdated").exists()
+    found = FeatureStore(tmp_path).get([key(n) for n in range(5)])
+    assert same(found, vectors(range(1, 5)))
+
+
+def test_an_index_of_a_newer_version_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    FeatureStore(tmp_path).put(vectors(range(3)))
+    set_version(tmp_path, 2)
+    before = (tmp_path / "index.sqlite").read_bytes()
+    store = FeatureStore(tmp_path)
+    assert store.get([key(0)]) == {}
+    store.put(vectors(range(5)))
+    assert "features are not kept" in caplog.text
+    sentence = (
+        r"index\.sqlite was written by a newer crossply \(version 2, this one has 1\); "
+        "update crossply, or set CROSSPLY_CACHE"
+    )
+    with pytest.raises(StateError, match=sentence):
+        store.summary()
+    with pytest.raises(StateError, match=sentence):
+        store.prune(timedelta(days=1))
+    assert (tmp_path / "index.sqlite").read_bytes() == before
+    set_version(tmp_path, 1)
+    assert same(FeatureStore(tmp_path).get([key(n) for n in range(3)]), vectors(range(3)))

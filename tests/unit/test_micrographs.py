@@ -123,6 +123,26 @@ def test_colour_tiffs(tmp_path: Path, planar: Any, pixels: np.ndarray) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+def test_a_coloured_data_bar_that_is_cut_off_is_no_colour(tmp_path: Path, name: str) -> None:
+    rgb = np.repeat(GREY[..., None], 3, axis=2)
+    rgb[32:] = (250, 220, 0)
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    if name == "a.jpg":
+        image = Image.fromarray(rgb[::-1, ::-1])
+        path = save(tmp_path / name, image, quality=100, subsampling=0, exif=upside_down)
+    else:
+        path = save(tmp_path / name, Image.fromarray(rgb))
+
+    def remarks(data: Data) -> str:
+        return " ".join(remark.found for remark in inspect_micrograph(path, data).remarks)
+
+    assert "colour image" in remarks(DATA)
+    assert "colour image" not in remarks(DATA.replace(crop_bottom=0.2))
+    assert_reads(path, read_micrograph(path, DATA)[:32], DATA.replace(crop_bottom=0.2))
+
+
 def test_a_palette_of_greys_is_grey(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif"):
         image = Image.fromarray(255 - GREY)

@@ -26,7 +26,7 @@ DATA = Data(table="t.csv", images=".", specimen="id", image="{id}.png")
 
 
 HOSTILE = """
-import os, signal, time
+import os, signal, socket, struct, sys, time
 from dataclasses import dataclass
 import numpy as np
 
@@ -37,6 +37,16 @@ class Crash:
 @dataclass(frozen=True)
 class Hang:
     def run(self): time.sleep(600)
+
+@dataclass(frozen=True)
+class Trickle:
+    def run(self):
+        # bytes of an answer, for ever, each long before a receive of its own would give up
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as link:
+            link.sendall(struct.pack("!QQ", 1, 2**20))
+            while True:
+                link.sendall(b"x")
+                time.sleep(0.05)
 
 @dataclass(frozen=True)
 class Bomb:
@@ -75,10 +85,7 @@ def works(worker: Worker, folder: Path) -> bool:
         path=folder / "a.png",
         sha256=sha256_of(folder / "a.png"),
         data=DATA,
-        um_per_px=None,
         imaging=Imaging(scale="pixels", tile_px=32),
-        with_tiles=True,
-        descriptors=(),
     )
     cut = worker.run(task).tiles
     return cut.shape == (4, 32, 32) and bool((cut == np.float32(128 / 255)).all())
@@ -94,12 +101,23 @@ def test_a_hang_ends_in_bounded_time(
     worker: Worker, tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = worker.run(tasks.Pid())
-    worker._link.settimeout(0.5)
-    with pytest.raises(RefusedError, match="to read; crop it"):
-        worker.run(tasks.Hang())
+    with monkeypatch.context() as patched:
+        patched.setattr("client.workers.TIMEOUT_S", 0.5)
+        with pytest.raises(RefusedError, match="to read; crop it"):
+            worker.run(tasks.Hang())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert works(worker, tmp_path)
+
+
+@pytest.mark.usefixtures("in_bounded_time")
+def test_an_answer_that_trickles_in_ends_in_bounded_time(
+    worker: Worker, tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.run(tasks.Pid())
+    monkeypatch.setattr("client.workers.TIMEOUT_S", 0.5)
+    with pytest.raises(RefusedError, match="to read; crop it"):
+        worker.run(tasks.Trickle())
 
 
 def test_a_bomb_meets_a_limit_of_memory(worker: Worker, tasks: Any, tmp_path: Path) -> None:
@@ -140,10 +158,7 @@ def test_a_refusal_keeps_what_was_found_and_what_to_do(
         path=tmp_path / "cut.png",
         sha256="",
         data=DATA,
-        um_per_px=None,
         imaging=Imaging(scale="fit"),
-        with_tiles=True,
-        descriptors=(),
     )
     with pytest.raises(RefusedError) as caught:
         worker.run(task)
@@ -164,7 +179,7 @@ def test_an_answer_is_never_taken_for_that_to_the_next_task(
 ) -> None:
     pid = worker.run(tasks.Pid())
 
-    def interrupted(link: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -207,10 +222,7 @@ def test_an_image_that_changes_under_way_is_refused(worker: Worker, tmp_path: Pa
         path=tmp_path / "a.png",
         sha256="0" * 64,
         data=DATA,
-        um_per_px=None,
         imaging=Imaging(scale="fit"),
-        with_tiles=True,
-        descriptors=(),
     )
     with pytest.raises(RefusedError, match="was changed while it was read"):
         worker.run(task)
