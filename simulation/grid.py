@@ -53,7 +53,11 @@ class InProcessGrid(RunGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Deliver messages; each is answered at once, and its reply kept until it is pulled."""
-        return [self._deliver(message) for message in messages]
+        asked = list(messages)
+        ids = [self._number(message) for message in asked]
+        for message in asked:
+            self._answer(message)
+        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies to some messages that have come, each once."""
@@ -66,9 +70,12 @@ class InProcessGrid(RunGrid):
         """Deliver messages and return all replies; labs answer at once, there is no waiting."""
         return self.pull_messages(self.push_messages(messages))
 
-    def _deliver(self, message: Message) -> str:
+    def _number(self, message: Message) -> str:
         message_id = str(next(self._message_numbers))
         message.metadata.__dict__["_message_id"] = message_id
+        return message_id
+
+    def _answer(self, message: Message) -> None:
         received = over_the_wire(message)
         try:
             reply = self._client_app(received, self._contexts[message.metadata.dst_node_id])
@@ -76,8 +83,7 @@ class InProcessGrid(RunGrid):
             # what a lab's code raises must not end the other labs' run, here as in deployment
             log.exception("node %d failed", message.metadata.dst_node_id)
             reply = Message(Error(ERROR_NUMBER, INTERNAL), reply_to=received)
-        self._replies[message_id] = over_the_wire(reply)
-        return message_id
+        self._replies[message.metadata.message_id] = over_the_wire(reply)
 
 
 def over_the_wire(message: Message) -> Message:
