@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -60,23 +61,47 @@ def stacked_batches(
         left is then among the last, and the stack is cut before it.
     device : torch.device
     """
-    sizes = torch.tensor([len(task.features) for task in tasks])
-    offsets, filler = sizes.cumsum(0) - sizes, int(sizes.sum())
+    sizes = [len(task.features) for task in tasks]
+    offsets, filler = [0, *accumulate(sizes)], sum(sizes)
     x = _with_filler([task.features for task in tasks]).to(device)
     targets = _with_filler([task.targets for task in tasks])
     targets[filler] = torch.nan
     y, observed = (part.to(device) for part in measured(targets.numpy()))
-    for step in range(len(drawn[0])):
-        present = [steps[step] for steps in drawn if len(steps) > step]
-        rows = pad_sequence([rows for rows, _ in present], batch_first=True, padding_value=-1)
-        rows = torch.where(rows < 0, filler, rows + offsets[: len(present), None]).to(device)
-        layers = zip(*(kept for _, kept in present), strict=True)
+    present = [
+        [(rows + offset, kept) for (rows, kept), offset in _of_step(drawn, offsets, step)]
+        for step in range(len(drawn[0]))
+    ]
+    lengths = [len(labs) for labs in present]
+    # one call for all steps: so many small ones would take as long as the products
+    everything = [one for labs in present for one in labs]
+    if not everything:
+        return
+    all_rows = pad_sequence([rows for rows, _ in everything], True, filler).to(device)
+    layers = zip(*(kept for _, kept in everything), strict=True)
+    all_kept = [pad_sequence(list(kept), True).to(device).split(lengths) for kept in layers]
+    of_steps = zip(
+        all_rows.split(lengths),
+        y[all_rows].split(lengths),
+        observed[all_rows].split(lengths),
+        strict=True,
+    )
+    for step, (rows, values, seen) in enumerate(of_steps):
+        width = max(len(own) for own, _ in present[step])
+        chosen = x.index_select(0, rows[:, :width].flatten())
         yield StackedBatch(
-            x=x[rows].mT,
-            y=y[rows].mT,
-            observed=observed[rows].mT,
-            kept=[pad_sequence(list(kept), batch_first=True).to(device).mT for kept in layers],
+            x=chosen.view(len(rows), width, -1).mT,
+            y=values[:, :width].mT,
+            observed=seen[:, :width].mT,
+            kept=[kept[step][:, :width].mT for kept in all_kept],
         )
+
+
+def _of_step(
+    drawn: Sequence[list[Drawn]], offsets: Sequence[int], step: int
+) -> Iterator[tuple[Drawn, int]]:
+    for steps, offset in zip(drawn, offsets, strict=False):
+        if len(steps) > step:
+            yield steps[step], offset
 
 
 def _with_filler(tables: Sequence[np.ndarray]) -> Tensor:

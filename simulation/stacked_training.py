@@ -102,8 +102,10 @@ def _train_in_order(
     tasks: Sequence[TrainingTask], steps: Iterable[StackedBatch], device: torch.device
 ) -> list[Outcome]:
     plan = tasks[0].plan
-    received = _stacked([task.head for task in tasks], device)
-    trained = {name: value.clone() for name, value in received.items()}
+    trained = _stacked([task.head for task in tasks], device)
+    received = {
+        name: value.clone() if plan.proximal_mu else value for name, value in trained.items()
+    }
     active = {name: value.detach().requires_grad_() for name, value in trained.items()}
     optimizer = OPTIMIZERS[plan.optimizer](
         list(active.values()), plan.learning_rate, plan.weight_decay
@@ -129,9 +131,11 @@ def _train_in_order(
 
 
 def _outcomes(trained: dict[str, Tensor], losses: list[float], plan: TrainingPlan) -> list[Outcome]:
-    finite = [value.isfinite().flatten(1).all(1) for value in trained.values()]
-    whole = torch.stack(finite).all(0).tolist()
     arrays = {name: value.numpy() for name, value in trained.items()}
+    whole = [
+        all(np.isfinite(array[lab]).all() for array in arrays.values())
+        for lab in range(len(losses))
+    ]
     return [
         ({name: array[lab] for name, array in arrays.items()}, losses[lab])
         if whole[lab]
