@@ -36,6 +36,8 @@ class Outcome:
         Labs that were put out of a federated run, with the reason.
     seconds : dict of str to float
         Wall-clock time of each mode.
+    engine : str
+        What trained the federated labs: a key of `simulation.engine`.
     """
 
     consortium: Consortium
@@ -44,6 +46,7 @@ class Outcome:
     rounds: list[tuple[int, RoundRecord]]
     excluded: dict[str, str]
     seconds: dict[str, float]
+    engine: str = "inprocess"
 
     def errors(self, mode: str, lab: int) -> ErrorSums:
         """Return the sums of a mode's errors on one lab's held-out specimens."""
@@ -68,6 +71,7 @@ def run_experiment(
     modes: Sequence[str] = tuple(MODES),
     folds: int | None = None,
     on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
+    engine: str = "inprocess",
 ) -> Outcome:
     """Run the modes on the same splits.
 
@@ -80,6 +84,8 @@ def run_experiment(
         K-fold cross-validation inside every lab, or (None) one held-out fifth.
     on_step : callable
         Told what is done, how far it is, and of how much.
+    engine : str
+        What trains the federated labs: ``inprocess`` or ``batched``.
     """
     num_folds = folds or HELD_OUT_FOLDS
     held_out = range(num_folds) if folds else range(1)
@@ -93,6 +99,7 @@ def run_experiment(
         rounds=[],
         excluded={},
         seconds={},
+        engine=engine,
     )
     with one_thread():
         for mode in modes:
@@ -133,7 +140,10 @@ def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, in
             on_step(fold * rounds + record.server_round, num_held_out * rounds)
 
         predicted = federated(
-            labs, on_round, lambda result: outcome.excluded.update(result.excluded)
+            labs,
+            on_round,
+            lambda result: outcome.excluded.update(result.excluded),
+            engine=outcome.engine,
         )
     else:
         predicted = MODES[mode](labs)

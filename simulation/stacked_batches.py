@@ -78,11 +78,11 @@ def stacked_batches(
         return
     all_rows = pad_sequence([rows for rows, _ in everything], True, filler).to(device)
     layers = zip(*(kept for _, kept in everything), strict=True)
-    all_kept = [pad_sequence(list(kept), True).to(device).split(lengths) for kept in layers]
+    all_kept = [torch.split(pad_sequence(list(kept), True).to(device), lengths) for kept in layers]
     of_steps = zip(
-        all_rows.split(lengths),
-        y[all_rows].split(lengths),
-        observed[all_rows].split(lengths),
+        torch.split(all_rows, lengths),
+        torch.split(y[all_rows], lengths),
+        torch.split(observed[all_rows], lengths),
         strict=True,
     )
     for step, (rows, values, seen) in enumerate(of_steps):
