@@ -21,7 +21,7 @@ from client.training import TrainingTask
 from common.federation import Federation
 from common.messages import TRAIN, TrainReply, TrainRequest
 from common.standardise import Standardiser
-from simulation.grid import InProcessGrid
+from simulation.grid import InProcessGrid, over_the_wire
 from simulation.stacked_training import Outcome, train_heads
 
 LABS_AT_ONCE = 128
@@ -72,7 +72,7 @@ class BatchedGrid(InProcessGrid):
             self._train(training[start : start + LABS_AT_ONCE])
         for message in asked:
             if message.metadata.message_type != TRAIN:
-                self._answer(message)
+                self._answer(over_the_wire(message))
         return ids
 
     def _train(self, messages: Sequence[Message]) -> None:
