@@ -6,7 +6,7 @@ coordinator gets replies as from anybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from client.training import TrainingTask
 from common.federation import Federation
 from common.messages import TRAIN, TrainReply, TrainRequest
 from common.standardise import Standardiser
-from simulation.grid import InProcessGrid, over_the_wire
+from simulation.grid import InProcessGrid
 from simulation.stacked_training import Outcome, train_heads
 
 LABS_AT_ONCE = 128
@@ -63,17 +63,11 @@ class BatchedGrid(InProcessGrid):
         self._tables: dict[int, _Table] = {}
         self._kept_bytes = 0
 
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Deliver messages, and keep the replies; those to train are answered together."""
-        asked = list(messages)
-        ids = [self._number(message) for message in asked]
-        training = [message for message in asked if message.metadata.message_type == TRAIN]
+    def _answer(self, messages: Sequence[Message]) -> None:
+        training = [message for message in messages if message.metadata.message_type == TRAIN]
         for start in range(0, len(training), LABS_AT_ONCE):
             self._train(training[start : start + LABS_AT_ONCE])
-        for message in asked:
-            if message.metadata.message_type != TRAIN:
-                self._answer(over_the_wire(message))
-        return ids
+        super()._answer([m for m in messages if m.metadata.message_type != TRAIN])
 
     def _train(self, messages: Sequence[Message]) -> None:
         read: _Requests = {}
