@@ -122,7 +122,7 @@ def pfl(count: int, rounds: int, watch: Stopwatch) -> float:
     def adamw(parameters: Any, lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=training.weight_decay, fused=True)
 
-    class Clock(TrainingProcessCallback):
+    class Clock(TrainingProcessCallback):  # type: ignore[misc]
         def after_central_iteration(self, *_: Any, **__: Any) -> tuple[bool, Any]:
             from pfl.metrics import Metrics
 

@@ -58,8 +58,7 @@ def train_heads(tasks: Sequence[TrainingTask], device: torch.device | None = Non
         groups.setdefault(_kind(task), []).append(index)
     chunks = []
     for alike in groups.values():
-        size = max(1, CHUNK_BYTES[place.type] // _state_bytes(tasks[alike[0]]))
-        chunks += [alike[start : start + size] for start in range(0, len(alike), size)]
+        chunks += _chunks(alike, CHUNK_BYTES[place.type] // _state_bytes(tasks[alike[0]]))
     outcomes: list[Outcome] = [RuntimeError("not trained")] * len(tasks)
     workers = usable_cores() if place.type == "cpu" else 1
     with one_thread(), ThreadPoolExecutor(workers) as pool:
@@ -78,6 +77,16 @@ def _kind(task: TrainingTask) -> object:
         (task.targets.shape[1], task.targets.dtype),
         replace(task.plan, seed=0),
     )
+
+
+def _chunks(labs: Sequence[int], at_most: int) -> list[list[int]]:
+    """Cut into parts as equal as can be, of which two cores get the same number.
+
+    How many cores there are has no say: how labs are cut decides the last bits of their heads.
+    """
+    count = -(-len(labs) // max(1, at_most))
+    count = min(count + count % 2, len(labs)) if count > 1 else count
+    return [part.tolist() for part in np.array_split(labs, count)]
 
 
 def _state_bytes(task: TrainingTask) -> int:
