@@ -5,6 +5,10 @@ python -m benchmarks.accuracy [--data DIR] [--demo-seeds N ...] [--json FILE]
 Features are those of EfficientNet-Lite0 (ImageNet): of the whole micrograph in one tile, or of
 tiles that cover it; alone, or with all classical descriptors beside them. The last columns say by
 how much federated training beats staying alone, and how near it comes to pooling all data.
+
+A second table is about what a lab acts on: whether intervals hold and how wide they are, the version
+of the head that each lab would use, features aligned where that helps, and what a model is worth at
+a lab that it has never seen.
 """
 
 from __future__ import annotations
@@ -18,17 +22,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from client.evaluation import predict_in_units
 from client.feature_store import FeatureStore, default_folder
+from client.lab import split_lab
 from common.descriptors import DESCRIPTORS
 from common.federation import load_federation
+from common.metrics import ErrorSums
+from common.threads import one_thread
+from common.units import symbol
+from server.state import RunResult
+from simulation.calibration import ALL
+from simulation.choice import chosen_predictions
 from simulation.consortium import open_consortium, read_datasets
+from simulation.crosslab import aligned_where_better
 from simulation.demo import write_demo
-from simulation.experiment import run_experiment
-from simulation.modes import MODES
+from simulation.experiment import Outcome, run_experiment
+from simulation.modes import MODES, federated
 from simulation.report import result_record
 
 SETS = {"lpbf_surface_ra": 5, "mechanical_mnist_ue": None}
@@ -62,7 +76,48 @@ def measure(
     consortium = open_consortium(datasets, federation, FeatureStore(default_folder()))
     outcome = run_experiment(consortium, folds=folds)
     record = {"set": name, "features": features, "folds": folds}
-    return record | result_record(outcome, {})
+    return record | result_record(outcome, {}) | {"r2_of": r2_of_versions(outcome)}
+
+
+def r2_of_versions(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Return R² over all labs of each version of the head and of ridge regression, by target."""
+    versions = {
+        "shared": outcome.predicted["federated"],
+        "best": chosen_predictions(outcome),
+        "ridge": outcome.evidence.versions["ridge"],
+        "ridge, aligned": aligned_where_better(outcome),
+        "left out": predicted_unseen(outcome),
+        "ridge, left out": outcome.evidence.versions["left out"],
+    }
+    measured = np.concatenate([lab.targets for lab in outcome.consortium.labs])
+    shift = outcome.consortium.federation.target_shift
+    found = {}
+    for name, predicted in versions.items():
+        sums = ErrorSums.of(measured, np.concatenate(predicted), shift)
+        found[name] = {
+            target: sums.metrics(column)["r2"]
+            for column, target in enumerate(outcome.consortium.federation.targets)
+        }
+    return found
+
+
+def predicted_unseen(outcome: Outcome) -> list[np.ndarray]:
+    """Predict each lab's held-out specimens by a federated head that never saw the lab."""
+    consortium = outcome.consortium
+    found = [np.full(lab.targets.shape, np.nan) for lab in consortium.labs]
+    with one_thread():
+        for fold in range(int(max(of_lab.max() for of_lab in outcome.fold)) + 1):
+            labs = [
+                split_lab(lab, consortium.federation, of_lab == fold)
+                for lab, of_lab in zip(consortium.labs, outcome.fold, strict=True)
+            ]
+            for index, lab in enumerate(labs):
+                results: list[RunResult] = []
+                federated([*labs[:index], *labs[index + 1 :]], on_result=results.append)
+                found[index][outcome.fold[index] == fold] = predict_in_units(
+                    results[0].head, results[0].standardiser, lab.held_out.features
+                )
+    return found
 
 
 def measure_all(
@@ -126,6 +181,33 @@ def table(records: list[dict[str, Any]]) -> Table:
     return shown
 
 
+def acting_table(records: list[dict[str, Any]]) -> Table:
+    """Lay out what a lab acts on, one row a data set and target."""
+    shown = Table(title="What a lab acts on", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("set", "features", "target"):
+        shown.add_column(heading, no_wrap=True)
+    for heading in ("covered at 80 %", "at 90 %", "worst lab at 90 %", "width at 90 %"):
+        shown.add_column(heading, justify="right")
+    for name in records[0]["r2_of"]:
+        shown.add_column(f"R² {name}", justify="right")
+    for record in records:
+        for target in record["units"]:
+            rows = [row for row in record["coverage"] if row["target"] == target]
+            overall = {row["level"]: row for row in rows if row["lab"] == ALL}
+            worst = min(row["covered"] for row in rows if row["lab"] != ALL and row["level"] == 0.9)
+            shown.add_row(
+                record["set"],
+                record["features"],
+                target,
+                f"{overall[0.8]['covered']:.1%}",
+                f"{overall[0.9]['covered']:.1%}",
+                f"{worst:.1%}",
+                f"{overall[0.9]['width']:.3g} {symbol(record['units'][target])}",
+                *(f"{of_target[target]:.3f}" for of_target in record["r2_of"].values()),
+            )
+    return shown
+
+
 def main() -> None:
     """Measure, print the table, and write the figures if asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -136,9 +218,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    console = Console(width=170)
+    console = Console(width=190)
     records = list(measure_all(arguments.data, arguments.demo_seeds, console))
     console.print(table(records))
+    console.print(acting_table(records))
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=2) + "\n")
 

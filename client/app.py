@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from client.evaluation import calibrate, evaluate
 from client.lab import Lab
 from client.opening import open_lab
-from client.training import plan_for, train_head
+from client.training import TrainingPlan, plan_for, train_head
 from common.bundle import Model
 from common.components import product_with
 from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
@@ -83,22 +83,32 @@ def sum_statistics(lab: Lab, record: RecordDict) -> RecordDict:
 
 def train(lab: Lab, record: RecordDict) -> RecordDict:
     """Train the shared head on the lab's training specimens."""
+    request = read_train_request(lab, record)
+    head, loss = train_head(
+        request.head,
+        request.standardiser.features(lab.training.features),
+        request.standardiser.targets(lab.shared_training_targets),
+        plan_of_round(lab, request),
+    )
+    return TrainReply(head=head, num_examples=len(lab.training), train_loss=loss).to_record()
+
+
+def read_train_request(lab: Lab, record: RecordDict) -> TrainRequest:
+    """Read what a lab is asked to train; raise RequestError if it is not under its terms."""
     request = TrainRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.terms)
+    return request
+
+
+def plan_of_round(lab: Lab, request: TrainRequest) -> TrainingPlan:
+    """Return how a lab trains in the round that is asked for."""
     training = lab.federation.training
-    plan = plan_for(
+    return plan_for(
         lab.federation,
         epochs=training.local_epochs,
         seed=seed_for(training.seed, "train", lab.name, request.server_round),
         proximal_mu=request.proximal_mu,
     )
-    head, loss = train_head(
-        request.head,
-        request.standardiser.features(lab.training.features),
-        request.standardiser.targets(lab.shared_training_targets),
-        plan,
-    )
-    return TrainReply(head=head, num_examples=len(lab.training), train_loss=loss).to_record()
 
 
 def multiply_components(lab: Lab, record: RecordDict) -> RecordDict:
@@ -148,6 +158,21 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     return ReleaseReply(fingerprint=fingerprint).to_record()
 
 
+def answered(message: Message, answer: Callable[[], RecordDict]) -> Message:
+    """Return the reply to a message; whatever `answer` raises becomes a code."""
+    try:
+        return Message(answer(), reply_to=message)
+    except RequestError as error:
+        log.info("%s is refused: %s", message.metadata.message_type, error)
+        return Message(Error(ERROR_NUMBER, error.code), reply_to=message)
+    except CrossplyError as error:
+        log.warning("%s was not answered: %s", message.metadata.message_type, error)
+        return Message(Error(ERROR_NUMBER, error.code), reply_to=message)
+    except Exception:
+        log.exception("%s failed", message.metadata.message_type)
+        return Message(Error(ERROR_NUMBER, INTERNAL), reply_to=message)
+
+
 def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
     """Return a ClientApp that answers for the lab that `open_lab` finds for its node."""
     made = ClientApp()
@@ -155,18 +180,7 @@ def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
     def answers(handler: Handler) -> Callable[[Message, Context], Message]:
         @wraps(handler)
         def answer(message: Message, context: Context) -> Message:
-            try:
-                reply = handler(open_lab(context), message.content)
-            except RequestError as error:
-                log.info("%s is refused: %s", message.metadata.message_type, error)
-                return Message(Error(ERROR_NUMBER, error.code), reply_to=message)
-            except CrossplyError as error:
-                log.warning("%s was not answered: %s", message.metadata.message_type, error)
-                return Message(Error(ERROR_NUMBER, error.code), reply_to=message)
-            except Exception:
-                log.exception("%s failed", message.metadata.message_type)
-                return Message(Error(ERROR_NUMBER, INTERNAL), reply_to=message)
-            return Message(reply, reply_to=message)
+            return answered(message, lambda: handler(open_lab(context), message.content))
 
         return answer
 

@@ -21,6 +21,9 @@ class Optimizer(Protocol):
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Take one step."""
 
+    def narrow(self, parameters: list[Tensor]) -> None:
+        """Go on with the first rows of stacked parameters, which these are, alone."""
+
 
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), betas 0.9 and 0.999."""
@@ -30,7 +33,7 @@ class AdamW:
         self._learning_rate, self._weight_decay = learning_rate, weight_decay
         self._means = [torch.zeros_like(parameter) for parameter in parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in parameters]
-        self._steps = [torch.zeros(()) for _ in parameters]
+        self._steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
@@ -51,6 +54,12 @@ class AdamW:
             eps=1e-8,
             maximize=False,
         )
+
+    def narrow(self, parameters: list[Tensor]) -> None:
+        """Go on with the first rows of stacked parameters, which these are, alone."""
+        self._parameters = parameters
+        self._means = _first_rows(self._means, parameters)
+        self._squares = _first_rows(self._squares, parameters)
 
 
 class Sgd:
@@ -75,6 +84,14 @@ class Sgd:
             nesterov=False,
             maximize=False,
         )
+
+    def narrow(self, parameters: list[Tensor]) -> None:
+        """Go on with the first rows of stacked parameters, which these are, alone."""
+        self._parameters = parameters
+
+
+def _first_rows(stacked: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+    return [value[: len(left)] for value, left in zip(stacked, parameters, strict=True)]
 
 
 OPTIMIZERS: dict[str, type[AdamW] | type[Sgd]] = {"adamw": AdamW, "sgd": Sgd}

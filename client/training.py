@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,24 @@ class TrainingPlan:
     dropout: float
     seed: int
     proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask:
+    """One lab's training in one round: all that `train_head` is given.
+
+    Attributes
+    ----------
+    head : mapping of name to ndarray
+    features : ndarray of shape (n_specimens, n_features), standardised
+    targets : ndarray of shape (n_specimens, n_targets), standardised, NaN = missing
+    plan : TrainingPlan
+    """
+
+    head: HeadArrays
+    features: np.ndarray
+    targets: np.ndarray
+    plan: TrainingPlan
 
 
 def plan_for(federation: Federation, *, epochs: int, seed: int, proximal_mu: float) -> TrainingPlan:
@@ -85,50 +103,90 @@ def train_head(
     weights = list(parameters.values())
     optimizer = OPTIMIZERS[plan.optimizer](weights, plan.learning_rate, plan.weight_decay)
     generator = torch.Generator().manual_seed(plan.seed)
-    x, y = torch.from_numpy(features), torch.from_numpy(targets)
-    observed = torch.isfinite(y)
-    y = torch.where(observed, y, 0.0)
+    x = torch.from_numpy(features)
+    y, observed = measured(targets)
     total, num_values = torch.zeros((), dtype=torch.float64), 0
-    for batch in _batches(len(x), plan, generator):
+    for batch in batches(observed, plan, generator):
         seen = observed[batch]
-        if not seen.any():
-            continue
         outputs = forward(parameters, x[batch], dropout=plan.dropout, generator=generator)
         squared = masked_squared_error(outputs, y[batch], seen)
         loss = squared / seen.sum()
-        loss = loss + _proximal(parameters, received, plan.proximal_mu)
+        loss = loss + proximal_term(parameters, received, plan.proximal_mu)
         optimizer.step(torch.autograd.grad(loss, weights))
         total += squared.detach()
         num_values += int(seen.sum())
     trained = {name: value.detach().numpy() for name, value in parameters.items()}
     if not all(np.isfinite(array).all() for array in trained.values()):
-        raise DivergedError(
-            f"training diverged: the head is not finite after {plan.epochs} epochs at a learning "
-            f"rate of {plan.learning_rate:g}; choose a smaller training.learning_rate"
-        )
+        raise diverged(plan)
     return trained, float(total) / max(num_values, 1)
 
 
-def masked_squared_error(outputs: Tensor, targets: Tensor, observed: Tensor) -> Tensor:
+def measured(targets: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return targets with zeros where they are missing, and where they were measured."""
+    y = torch.from_numpy(targets)
+    observed = torch.isfinite(y)
+    return torch.where(observed, y, 0.0), observed
+
+
+def batches(observed: Tensor, plan: TrainingPlan, generator: torch.Generator) -> Iterator[Tensor]:
+    """Return the rows of each batch in which any target was measured.
+
+    Rows are drawn at the start of each epoch, from the stream that dropout draws from too: a
+    caller draws for one batch before it asks for the next.
+
+    Parameters
+    ----------
+    observed : Tensor of shape (n_specimens, n_targets), bool
+    plan : TrainingPlan
+    generator : torch.Generator
+    """
+    for _ in range(plan.epochs):
+        order = torch.randperm(len(observed), generator=generator)
+        for batch in torch.split(order, plan.batch_size):
+            if observed[batch].any():
+                yield batch
+
+
+def masked_squared_error(
+    outputs: Tensor, targets: Tensor, observed: Tensor, dim: tuple[int, ...] = ()
+) -> Tensor:
     """Sum the squared errors where a target was measured.
 
     Parameters
     ----------
     outputs, targets : Tensor of shape (n_specimens, n_targets), standardised
     observed : Tensor of shape (n_specimens, n_targets), bool
+    dim : tuple of int
+        Axes to sum over, where the arrays are stacks; all by default.
+
+    Examples
+    --------
+    >>> outputs, observed = torch.tensor([[3.0, 9.0]]), torch.tensor([[True, False]])
+    >>> masked_squared_error(outputs, torch.zeros(1, 2), observed)
+    tensor(9.)
     """
-    return (torch.where(observed, outputs - targets, 0.0) ** 2).sum()
+    return (torch.where(observed, outputs - targets, 0.0) ** 2).sum(dim)
 
 
-def _batches(length: int, plan: TrainingPlan, generator: torch.Generator) -> Iterator[Tensor]:
-    for _ in range(plan.epochs):
-        yield from torch.split(torch.randperm(length, generator=generator), plan.batch_size)
-
-
-def _proximal(
-    parameters: dict[str, Tensor], received: dict[str, Tensor], mu: float
+def proximal_term(
+    parameters: Mapping[str, Tensor], received: Mapping[str, Tensor], mu: float
 ) -> Tensor | float:
+    """Return FedProx's term: mu/2 times the squared distance to the head that was received.
+
+    Examples
+    --------
+    >>> proximal_term({"bias": torch.tensor([3.0])}, {"bias": torch.tensor([1.0])}, 0.5)
+    tensor(1.)
+    """
     if mu == 0.0:
         return 0.0
     distance = sum(((parameters[name] - received[name]) ** 2).sum() for name in parameters)
     return 0.5 * mu * distance
+
+
+def diverged(plan: TrainingPlan) -> DivergedError:
+    """Return the error of a head that is not finite after its training."""
+    return DivergedError(
+        f"training diverged: the head is not finite after {plan.epochs} epochs at a learning "
+        f"rate of {plan.learning_rate:g}; choose a smaller training.learning_rate"
+    )

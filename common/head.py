@@ -6,7 +6,7 @@ trained are one and the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -91,15 +91,72 @@ def forward(
     -------
     Tensor of shape (n_specimens, n_targets), standardised
     """
+    kept = draw_kept(parameters, len(features), dropout, generator)
+    return run_layers(parameters, features, kept, dropout=dropout)
+
+
+def draw_kept(
+    parameters: Mapping[str, Tensor],
+    num_specimens: int,
+    dropout: float,
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Draw which units of each hidden layer are kept for each specimen.
+
+    Returns
+    -------
+    list of Tensor of shape (num_specimens, width), bool
+        One for each hidden layer; empty without dropout.
+
+    Examples
+    --------
+    >>> parameters = {name: torch.zeros(1) for name in ("0.weight", "0.bias", "1.weight", "1.bias")}
+    >>> parameters["0.bias"] = torch.zeros(3)
+    >>> [kept.shape for kept in draw_kept(parameters, 5, 0.5, None)]
+    [torch.Size([5, 3])]
+    >>> draw_kept(parameters, 5, 0.0, None)
+    []
+    """
+    if dropout == 0.0:
+        return []
+    widths = [parameters[f"{layer}.bias"].shape[-1] for layer in range(len(parameters) // 2 - 1)]
+    return [torch.rand((num_specimens, width), generator=generator) >= dropout for width in widths]
+
+
+def run_layers(
+    parameters: Mapping[str, Tensor],
+    values: Tensor,
+    kept: Sequence[Tensor],
+    *,
+    dropout: float = 0.0,
+    linear: Callable[[Tensor, Tensor, Tensor], Tensor] = F.linear,
+) -> Tensor:
+    """Run the layers of one head, or of a stack of heads where `linear` is of a stack.
+
+    Parameters
+    ----------
+    parameters : mapping of name to Tensor
+    values : Tensor
+        Of one head: features of shape (n_specimens, n_features), standardised.
+    kept : sequence of Tensor
+        As `draw_kept` gives them, in the shape of what `linear` returns.
+    dropout : float
+    linear : callable
+        Given values, weight and bias of a layer.
+
+    Examples
+    --------
+    >>> parameters = {"0.weight": torch.tensor([[2.0]]), "0.bias": torch.tensor([1.0])}
+    >>> run_layers(parameters, torch.tensor([[3.0]]), [])
+    tensor([[7.]])
+    """
     num_layers = len(parameters) // 2
-    values = features
     for layer in range(num_layers):
-        values = F.linear(values, parameters[f"{layer}.weight"], parameters[f"{layer}.bias"])
+        values = linear(values, parameters[f"{layer}.weight"], parameters[f"{layer}.bias"])
         if layer < num_layers - 1:
             values = F.relu(values)
-            if dropout > 0:
-                kept = torch.rand(values.shape, generator=generator) >= dropout
-                values = values * kept / (1.0 - dropout)
+            if kept:
+                values = values * kept[layer] / (1.0 - dropout)
     return values
 
 

@@ -338,7 +338,8 @@ class TrainReply:
         reader = RecordReader(record, ReplyError)
         metrics = reader.metrics(METRICS, {NUM_EXAMPLES}, optional={TRAIN_LOSS})
         return cls(
-            head=reader.arrays(HEAD, shapes, "float32"),
+            # of hundreds of labs at once, and only ever averaged
+            head=reader.arrays(HEAD, shapes, "float32", to_write=False),
             num_examples=metrics.count(NUM_EXAMPLES),
             train_loss=metrics.number(TRAIN_LOSS) if TRAIN_LOSS in metrics else None,
         )

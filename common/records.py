@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from common.errors import CrossplyError
 
@@ -26,10 +27,23 @@ class HeldArray(Array):
     (array([1., 1.], dtype=float32), True)
     """
 
+    _held: np.ndarray
+
     def __init__(self, ndarray: np.ndarray) -> None:
-        self.dtype, self.shape = str(ndarray.dtype), ndarray.shape
-        self.stype = "numpy.ndarray"
-        self._held = ndarray
+        # Flower watches each attribute that is set, so as to forget bytes that it has made
+        self.__dict__.update(
+            dtype=_name(ndarray.dtype),
+            shape=ndarray.shape,
+            stype="numpy.ndarray",
+            _held=ndarray,
+        )
+
+    @property
+    def held(self) -> np.ndarray:
+        """The memory itself, not to be written to."""
+        view = self._held.view()
+        view.flags.writeable = False
+        return view
 
     def numpy(self) -> np.ndarray:
         """Return a copy, which may be written to."""
@@ -44,6 +58,11 @@ class HeldArray(Array):
         if name == "data":
             return Array(self._held).data
         raise AttributeError(name)
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    return str(dtype)
 
 
 def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
@@ -80,47 +99,65 @@ class RecordReader:
         self._record = record
         self._error = error
 
-    def arrays(self, key: str, shapes: Shapes, dtype: str) -> dict[str, np.ndarray]:
-        """Return the arrays under `key`: exactly these names, shapes and dtype, all finite."""
-        record = self._record.array_records.get(key)
-        if record is None or set(record) != set(shapes):
-            found = "none" if record is None else str(sorted(record)[:5])
-            raise self._error(f"{key}: expected the arrays {sorted(shapes)}, found {found}")
-        return {name: self._array(record[name], name, shapes[name], dtype) for name in shapes}
+    def arrays(
+        self, key: str, shapes: Shapes, dtype: str, *, to_write: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Return the arrays under `key`: exactly these names, shapes and dtype, all finite.
+
+        Where they are not `to_write`, they may be the message's own memory.
+        """
+        record = self._record.get(key)
+        if not isinstance(record, ArrayRecord) or set(record) != set(shapes):
+            names = str(sorted(record)[:5]) if isinstance(record, ArrayRecord) else "none"
+            raise self._error(f"{key}: expected the arrays {sorted(shapes)}, found {names}")
+        found = {}
+        for name, shape in shapes.items():
+            one = record[name]
+            if isinstance(one, HeldArray) and not to_write:
+                array = one.held
+            else:
+                array = self._read(one, name)
+            self._check(array, name, shape, dtype)
+            found[name] = array
+        return found
 
     def columns(self, key: str, name: str, most: int) -> int:
         """Return how many columns a matrix says that it has: from 1 to `most`."""
-        record = self._record.array_records.get(key)
-        shape = tuple(record[name].shape) if record is not None and name in record else ()
+        record = self._record.get(key)
+        shape: tuple[int, ...] = ()
+        if isinstance(record, ArrayRecord) and name in record:
+            shape = tuple(record[name].shape)
         if len(shape) != 2 or not 1 <= shape[1] <= most:
             raise self._error(f"{key}: expected a matrix {name} of 1 to {most} columns")
         return int(shape[1])
 
-    def _array(self, record: Array, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    def _read(self, array: Array, name: str) -> np.ndarray:
         try:
-            array = record.numpy()
+            return array.numpy()
         except Exception as error:
             # NumPy's reader raises ValueError, EOFError, SyntaxError, ... on rubbish
             raise self._error(f"{name}: not the bytes of an array") from error
-        if array.shape != shape or array.dtype.name != dtype:
+
+    def _check(self, array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        if array.shape != shape or array.dtype != dtype:
             raise self._error(
                 f"{name}: expected {dtype} of shape {shape}, "
                 f"found {array.dtype.name} of shape {array.shape}"
             )
         if not np.isfinite(array).all():
             raise self._error(f"{name}: holds NaN or infinity")
-        return array
 
     def config(self, key: str) -> Values:
         """Return the settings under `key`."""
-        record = self._record.config_records.get(key)
-        if record is None:
+        record = self._record.get(key)
+        if not isinstance(record, ConfigRecord):
             raise self._error(f"{key}: expected a record of settings, found none")
         return Values(record, self._error)
 
     def metrics(self, key: str, names: set[str], optional: Set[str] = frozenset()) -> Values:
         """Return the metrics under `key`: the only ones there are, with these names and no more."""
-        records = self._record.metric_records
+        # Flower's own view of a record's kinds is made anew each time, at a cost
+        records = {k: v for k, v in self._record.items() if isinstance(v, MetricRecord)}
         if set(records) != {key} or set(records[key]) - optional != names:
             found = {str(name): sorted(record) for name, record in records.items()}
             raise self._error(f"{key}: expected the numbers {sorted(names)}, found {found}")

@@ -141,10 +141,13 @@ class Standardiser:
 
     def features(self, values: np.ndarray) -> np.ndarray:
         """Standardise features, clip them to ±4 and weigh them; shape kept, float32."""
-        scaled = (np.asarray(values, dtype=np.float64) - self.feature_mean) / self.feature_scale
-        weighed: np.ndarray = (np.clip(scaled, -CLIP, CLIP) * self.feature_weight).astype(
-            np.float32
-        )
+        # in place: a lab's table in float64 is as large as a processor's cache
+        scaled = values.astype(np.float64)
+        scaled -= self.feature_mean
+        scaled /= self.feature_scale
+        np.clip(scaled, -CLIP, CLIP, out=scaled)
+        scaled *= self.feature_weight
+        weighed: np.ndarray = scaled.astype(np.float32)
         return weighed
 
     def targets(self, values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MODE_NAMES = ("federated", "centralized", "local", "ridge", "random_forest")
 
+ENGINE_NAMES = ("auto", "inprocess", "batched")
+
 
 def simulate(
     folder: Annotated[
@@ -41,6 +43,15 @@ def simulate(
             "--set", metavar="KEY=VALUE", help="Change a key, as training.learning_rate=3e-4."
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="ENGINE",
+            help="Train labs one after the other (inprocess), together (batched), or as their "
+            "number suggests (auto).",
+        ),
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="Folder to write the run to.")
     ] = None,
@@ -57,7 +68,13 @@ def simulate(
     if rounds is not None:
         changes.append(f"training.rounds={rounds}")
     run_and_report(
-        folder, modes=_modes(mode), folds=folds, assignments=changes, out=out, as_json=as_json
+        folder,
+        modes=_modes(mode),
+        folds=folds,
+        assignments=changes,
+        out=out,
+        as_json=as_json,
+        engine=_engine(engine),
     )
 
 
@@ -98,6 +115,7 @@ def run_and_report(
     assignments: list[str],
     out: Path | None,
     as_json: bool,
+    engine: str = "auto",
 ) -> None:
     """Run a simulation, write its folder, and print what came of it."""
     import json
@@ -110,7 +128,7 @@ def run_and_report(
     federation = load_federation(folder, assignments)
     out = out or _new_run(Path("runs"), federation.name)
     _claim(out, RESULT)
-    outcome, seconds = _run(folder, federation, modes, folds)
+    outcome, seconds = _run(folder, federation, modes, folds, engine)
     record = result_record(outcome, seconds)
     write_run(outcome, record, out)
     console = Console()
@@ -123,7 +141,7 @@ def run_and_report(
 
 
 def _run(
-    folder: Path, federation: Any, modes: tuple[str, ...], folds: int | None
+    folder: Path, federation: Any, modes: tuple[str, ...], folds: int | None, engine: str
 ) -> tuple[Outcome, dict[str, float]]:
     import logging
     import time
@@ -133,6 +151,7 @@ def _run(
     from client.feature_store import FeatureStore, default_folder
     from common.progress import steps
     from simulation.consortium import open_consortium, read_datasets
+    from simulation.engine import choose_engine
     from simulation.experiment import run_experiment
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
@@ -153,7 +172,12 @@ def _run(
                 bars[what] = progress.add_task(what.replace("_", " "), total=total)
             progress.update(bars[what], completed=done, total=total)
 
-        outcome = run_experiment(consortium, modes=modes, folds=folds, on_step=on_step)
+        chosen = choose_engine(engine, len(consortium.labs))
+        if "federated" in modes:
+            progress.console.print(chosen.reason, markup=False, highlight=False)
+        outcome = run_experiment(
+            consortium, modes=modes, folds=folds, on_step=on_step, engine=chosen.name
+        )
     return outcome, seconds
 
 
@@ -164,6 +188,14 @@ def _modes(chosen: list[str] | None) -> tuple[str, ...]:
                 f"--mode {name}: there is no such mode; choose among {', '.join(MODE_NAMES)}"
             )
     return tuple(name for name in MODE_NAMES if not chosen or name in chosen)
+
+
+def _engine(chosen: str) -> str:
+    if chosen not in ENGINE_NAMES:
+        raise ConfigurationError(
+            f"--engine {chosen}: there is no such engine; choose among {', '.join(ENGINE_NAMES)}"
+        )
+    return chosen
 
 
 def _claim(out: Path, result: str) -> None:

@@ -39,6 +39,8 @@ class Outcome:
     seconds : dict of str to float
         Wall-clock time of each mode, and of ``evidence`` beside them.
     evidence : Evidence
+    engine : str
+        What trained the federated labs: a key of `simulation.engine`.
     """
 
     consortium: Consortium
@@ -48,6 +50,7 @@ class Outcome:
     excluded: dict[str, str]
     seconds: dict[str, float]
     evidence: Evidence
+    engine: str = "inprocess"
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
@@ -92,6 +95,7 @@ def run_experiment(
     modes: Sequence[str] = tuple(MODES),
     folds: int | None = None,
     on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
+    engine: str = "inprocess",
 ) -> Outcome:
     """Run the modes on the same splits.
 
@@ -104,6 +108,8 @@ def run_experiment(
         K-fold cross-validation inside every lab, or (None) one held-out fifth.
     on_step : callable
         Told what is done, how far it is, and of how much.
+    engine : str
+        What trains the federated labs: ``inprocess`` or ``batched``.
     """
     num_folds = folds or HELD_OUT_FOLDS
     held_out = range(num_folds) if folds else range(1)
@@ -118,6 +124,7 @@ def run_experiment(
         excluded={},
         seconds={"evidence": 0.0},
         evidence=Evidence.empty(consortium.labs),
+        engine=engine,
     )
     with one_thread():
         for mode in modes:
@@ -164,7 +171,7 @@ def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, in
             outcome.excluded.update(result.excluded)
             noted(note_federated, result)
 
-        predicted = federated(labs, on_round, on_result)
+        predicted = federated(labs, on_round, on_result, engine=outcome.engine)
     else:
         if mode == "local":
             predicted = local(labs, partial(noted, note_local))

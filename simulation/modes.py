@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from client.app import client_app
 from client.evaluation import predict_in_units
 from client.lab import Lab
 from client.training import plan_for, train_head
@@ -21,7 +20,7 @@ from common.seeds import seed_for
 from common.standardise import Standardiser
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RoundRecord, RunResult
-from simulation.grid import InProcessGrid
+from simulation.engine import make_grid
 
 Predictions = list[np.ndarray]
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -36,11 +35,10 @@ def federated(
     labs: Sequence[Lab],
     on_round: OnRound = lambda record: None,
     on_result: Callable[[RunResult], None] = lambda result: None,
+    engine: str = "inprocess",
 ) -> Predictions:
     """Train across labs that send head weights and sums alone."""
-    by_name = {lab.name: lab for lab in labs}
-    app = client_app(lambda context: by_name[str(context.node_config["lab"])])
-    grid = InProcessGrid(app, {name: {"lab": name} for name in by_name})
+    grid = make_grid(engine, {lab.name: lab for lab in labs})
     watcher = Watcher(counted=on_round)
     result = run_federation(grid, labs[0].federation, RunOptions(watcher=watcher))
     on_result(result)

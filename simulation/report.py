@@ -72,6 +72,7 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
         "fingerprint": federation.fingerprint(),
         "versions": {name: version(name) for name in RECORDED_VERSIONS},
         "seed": federation.training.seed,
+        "engine": outcome.engine,
         "modes": {mode: outcome.metrics(mode) for mode in modes},
         "labs": {
             lab.lab: {mode: outcome.metrics(mode, [index]) for mode in modes}

@@ -107,6 +107,7 @@ def test_a_folder_of_labs(
 ) -> None:
     done = crossply("simulate", labs, "--folds", 2, "--out", "run")
     assert done.returncode == 0, done.stderr
+    assert "Engine: inprocess, 3 labs one after the other (auto" in " ".join(done.stderr.split())
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert set(result["modes"]) == set(MODES)
     for mode in MODES:
@@ -187,6 +188,7 @@ def test_a_pooled_data_set_and_the_options(
         (["--out", "file/run"], 1, "file/run cannot be written to"),
         (["--folds", "1"], 2, "1 is not in the range"),
         (["--bogus"], 2, "No such option"),
+        (["--engine", "ray"], 1, "--engine ray: there is no such engine; choose among auto"),
     ],
 )
 def test_wrong_use_is_one_sentence(

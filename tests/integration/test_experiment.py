@@ -127,6 +127,20 @@ def test_predictions_are_of_specimens_that_were_held_out() -> None:
     assert [fold for fold, _ in outcome.rounds] == [0] * 4 + [1] * 4 + [2] * 4
 
 
+def test_the_batched_engine_predicts_the_same() -> None:
+    consortium = Consortium(federation=agreement(), labs=(lab("a"), lab("bb", 22)))
+    grid, batched = (
+        run_experiment(consortium, modes=("federated",), folds=3, engine=engine)
+        for engine in ("inprocess", "batched")
+    )
+    for ours, theirs in zip(
+        batched.predicted["federated"], grid.predicted["federated"], strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    assert result_record(batched, {})["engine"] == "batched"
+    assert result_record(grid, {})["engine"] == "inprocess"
+
+
 @pytest.mark.parametrize(
     "name", ["south[/x]", "[bold]north", "b$\\frac{$", "_hidden", "=cmd()", 'α,β"γ', "a\tb"]
 )

@@ -369,6 +369,35 @@ def test_a_crash_at_a_lab_costs_one_lab_and_tells_nothing(
     assert "secret" not in repr(result.history)
 
 
+def test_what_a_lab_does_to_its_request_reaches_no_other() -> None:
+    """One record goes to all labs; each has its own, and the coordinator's stays as it was."""
+
+    def meddling(honest: ClientApp) -> ClientApp:
+        made = ClientApp()
+
+        def answer(message: Message, context: Context) -> Message:
+            reply = honest(message, context)
+            if message.metadata.message_type == "train":
+                arrays = message.content.array_records["arrays"]
+                for name, array in list(arrays.items()):
+                    array.numpy()[:] = np.nan
+                    arrays[name] = Array(array.numpy() * np.float32("nan"))
+                message.content.config_records["config"]["fingerprint"] = "0" * 64
+                del message.content["standardiser"]
+            return reply
+
+        made.query("handshake")(answer)
+        made.query("statistics")(answer)
+        made.train()(answer)
+        made.evaluate()(answer)
+        made.query("release")(answer)
+        return made
+
+    plain, meddled = run(agreement()), run(agreement(), app=meddling)
+    assert all((plain.head[name] == meddled.head[name]).all() for name in plain.head)
+    assert plain.history == meddled.history
+
+
 def test_an_error_of_the_data_leaves_a_lab_as_a_code() -> None:
     federation = agreement()
     labs = make_labs(federation)

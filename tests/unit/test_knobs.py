@@ -129,6 +129,7 @@ def test_options_of_the_command() -> None:
             "--folds",
             "--rounds",
             "--set",
+            "--engine",
             "--out",
             "--json",
         },
