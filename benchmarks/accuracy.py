@@ -6,9 +6,9 @@ Features are those of EfficientNet-Lite0 (ImageNet): of the whole micrograph in 
 tiles that cover it; alone, or with all classical descriptors beside them. The last columns say by
 how much federated training beats staying alone, and how near it comes to pooling all data.
 
-A second table is about what a lab acts on: whether intervals hold and how wide they are, the version
-of the head that each lab would use, features aligned where that helps, and what a model is worth at
-a lab that it has never seen.
+A second table is about what a lab acts on: whether intervals hold and how wide they are, the
+version of the head that each lab would use, features aligned where that helps, and what a model is
+worth at a lab that it has never seen.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from common.threads import one_thread
 from common.units import symbol
 from server.state import RunResult
 from simulation.calibration import ALL
-from simulation.choice import chosen_predictions
 from simulation.consortium import open_consortium, read_datasets
 from simulation.crosslab import aligned_where_better
 from simulation.demo import write_demo
 from simulation.experiment import Outcome, run_experiment
 from simulation.modes import MODES, federated
 from simulation.report import result_record
+from simulation.verdict import chosen_predictions
 
 SETS = {"lpbf_surface_ra": 5, "mechanical_mnist_ue": None}
 """Real sets, and the folds inside every lab (None: one held-out fifth)."""

@@ -2,7 +2,7 @@
 
 Fine-tuning the last layer alone (Collins et al. 2021, ICML, arXiv 2102.07078) leaves what all labs
 have learned together in place. Whether a lab is better off with it is decided on specimens that
-neither version was trained on (`simulation.choice`), not here.
+neither version was trained on (`client.choice`), not here.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 
 from common.gram import GramSums
-from server.ridge import RidgeFit, fit_ridge
+from common.ridge import RidgeFit, fit_ridge
 
 MOST_LABS = 10
 """Each further lab doubles the coalitions."""

@@ -12,7 +12,7 @@ from common.gram import GramSums
 from common.intervals import CalibrationSums, Intervals
 from common.metrics import ErrorSums
 from common.novelty import Novelty
-from server.ridge import RidgeFit, fit_ridge
+from common.ridge import RidgeFit, fit_ridge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from client.alone import Predictor
 from client.evaluation import predict_in_units
 from client.lab import Lab
+from client.learning_curve import CurvePoint, points_of
 from client.personalise import personalised
 from client.specimens import Specimens
 from client.uncertainty import spread_in_units
 from common.gram import GramSums
+from common.ridge import RidgeFit, fit_ridge
 from server.contribution import leave_one_lab_out
 from server.evidence import Products
-from server.ridge import RidgeFit, fit_ridge
 from server.shift import Kind, aligned, alignments
 from server.state import RunResult
-from simulation.learning_curve import CurvePoint, points_of
-from simulation.modes import Predictor
 
 ALIGNMENTS: tuple[Kind, ...] = ("mean-variance", "coral")
 

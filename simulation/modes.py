@@ -11,21 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from client.alone import Predictor, fit_standardiser, train_alone
 from client.evaluation import predict_in_units
 from client.lab import Lab
-from client.training import plan_for, train_head
 from common.federation import STRATEGY_OPTIONS, Federation
-from common.head import federation_shapes, initial_head
-from common.seeds import seed_for
-from common.standardise import Standardiser
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RoundRecord, RunResult
 from simulation.engine import make_grid
 
 Predictions = list[np.ndarray]
-Predictor = Callable[[np.ndarray], np.ndarray]
-"""Features as extracted, of shape (n_specimens, n_features), to predictions in units."""
-
 OnRound = Callable[[RoundRecord], None]
 
 NUM_TREES = 100
@@ -57,7 +51,7 @@ def centralized(labs: Sequence[Lab]) -> Predictions:
     It passes as often over each specimen as the federated run does.
     """
     features, targets = pooled(labs)
-    predict = _train_alone(labs[0].federation, features, targets, "centralized")
+    predict = train_alone(labs[0].federation, features, targets, "centralized")
     return [predict(lab.held_out.features) for lab in labs]
 
 
@@ -66,7 +60,7 @@ def local(
 ) -> Predictions:
     """Train a head for each lab on its own training specimens, with as many passes."""
     predictors = [
-        _train_alone(lab.federation, lab.training.features, lab.training.targets, lab.name)
+        train_alone(lab.federation, lab.training.features, lab.training.targets, lab.name)
         for lab in labs
     ]
     on_predictors(predictors)
@@ -96,7 +90,7 @@ def random_forest(labs: Sequence[Lab]) -> Predictions:
 
     federation = labs[0].federation
     features, targets = pooled(labs)
-    standardiser = _fitted(federation, features, targets)
+    standardiser = fit_standardiser(federation, features, targets)
     x, y = standardiser.features(features), standardiser.targets(targets)
     predictions = [np.full(lab.held_out.targets.shape, np.nan) for lab in labs]
     for target in range(y.shape[1]):
@@ -130,41 +124,4 @@ def pooled(labs: Sequence[Lab]) -> tuple[np.ndarray, np.ndarray]:
     return (
         np.concatenate([lab.training.features for lab in labs]),
         np.concatenate([lab.training.targets for lab in labs]),
-    )
-
-
-def _train_alone(
-    federation: Federation, features: np.ndarray, targets: np.ndarray, name: str
-) -> Predictor:
-    training = federation.training
-    standardiser = _fitted(federation, features, targets)
-    plan = plan_for(
-        federation,
-        epochs=training.rounds * training.local_epochs,
-        seed=seed_for(training.seed, "train", name),
-        proximal_mu=0.0,
-    )
-    head, _ = train_head(
-        initial_head(federation_shapes(federation), training.seed),
-        standardiser.features(features),
-        standardiser.targets(targets),
-        plan,
-    )
-    unseen = ~np.isfinite(targets).any(axis=0)
-
-    def predict(held_out: np.ndarray) -> np.ndarray:
-        predicted = predict_in_units(head, standardiser, held_out)
-        predicted[:, unseen] = np.nan
-        return predicted
-
-    return predict
-
-
-def _fitted(federation: Federation, features: np.ndarray, targets: np.ndarray) -> Standardiser:
-    return Standardiser.fit(
-        features,
-        targets,
-        feature_shift=federation.feature_shift,
-        feature_weight=federation.feature_weight,
-        target_shift=federation.target_shift,
     )

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from client.learning_curve import MOST_TIMES
+from client.verdict import HOLD, JOIN, Gain, sentence
 from common.federation import FILE_NAME
 from common.files import write_atomically
 from common.threads import one_thread
@@ -29,9 +31,8 @@ from simulation.crosslab import (
     left_out,
 )
 from simulation.experiment import Outcome
-from simulation.learning_curve import MOST_TIMES
 from simulation.parity import parity_png
-from simulation.verdict import HOLD, JOIN, Gain, gains, sentence
+from simulation.verdict import gains
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"

@@ -1,80 +1,13 @@
-"""Whether joining is worth it, for whom, and for whom not: each lab's error alone and joined."""
+"""What joining is worth to each lab of a simulation: its own error, alone and joined."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
-from common.seeds import seed_for
-from simulation.choice import SHARED, choose
+from client.choice import choose
+from client.learning_curve import power_of
+from client.verdict import Comparison, Gain, gain_of
 from simulation.experiment import Outcome
-from simulation.learning_curve import power_of, specimens_for
-
-FEWEST_GROUPS = 5
-RESAMPLES = 4000
-CONFIDENCE = 0.95
-
-JOIN, HOLD, NO_DIFFERENCE, TOO_FEW = "join", "hold", "no difference", "too few to tell"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """How much smaller a lab's errors on one target are joined than alone.
-
-    Attributes
-    ----------
-    lab, target, unit : str
-    num_specimens, num_groups : int
-        Held out, with this target measured; specimens that share material are one group.
-    alone, together, joined : float
-        Mean absolute errors, in the target's unit: of the lab's own head; of the shared head; and
-        of the version of the shared head that the lab would use, chosen on other specimens.
-    low, high : float
-        Ends of the interval of the gain at 95 %: paired bootstrap over groups (Efron & Tibshirani
-        1993), so that a specimen that is hard for both counts for neither.
-    use : str
-        Which version: ``shared``, ``personalised`` or ``with an offset``.
-    more_specimens : float or None
-        So many more specimens of its own would have brought the lab the same gain; infinite where
-        they would not, None where there is no gain or no telling.
-    """
-
-    lab: str
-    target: str
-    unit: str
-    num_specimens: int
-    num_groups: int
-    alone: float
-    together: float
-    joined: float
-    low: float
-    high: float
-    use: str = SHARED
-    more_specimens: float | None = None
-
-    @property
-    def mean(self) -> float:
-        """The gain, in the target's unit."""
-        return self.alone - self.joined
-
-    @property
-    def share(self) -> float:
-        """The gain as a share of the error alone."""
-        return self.mean / max(self.alone, np.finfo(float).tiny)
-
-    @property
-    def verdict(self) -> str:
-        """``join`` or ``hold`` where the interval of the gain lies on one side of zero.
-
-        Two to four independent specimens would make an interval of chance alone.
-        """
-        if self.num_groups < FEWEST_GROUPS:
-            return TOO_FEW
-        if self.low <= 0 <= self.high:
-            return NO_DIFFERENCE
-        return JOIN if self.mean > 0 else HOLD
 
 
 def gains(outcome: Outcome) -> list[Gain]:
@@ -84,123 +17,49 @@ def gains(outcome: Outcome) -> list[Gain]:
     """
     if not {"local", "federated"} <= outcome.predicted.keys():
         return []
-    labs, targets = outcome.consortium.labs, outcome.consortium.federation.targets
     found = []
-    for column in range(len(targets)):
-        for index in range(len(labs)):
-            gain = _gain(outcome, index, column)
+    for column in range(len(outcome.consortium.federation.targets)):
+        for index in range(len(outcome.consortium.labs)):
+            points = [point for point in outcome.evidence.curve if point.lab == index]
+            gain = gain_of(_comparison(outcome, index, column), power_of(points, column))
             if gain is not None:
                 found.append(gain)
     return found
 
 
-def _gain(outcome: Outcome, index: int, column: int) -> Gain | None:
-    lab = outcome.consortium.labs[index]
-    name = list(outcome.consortium.federation.targets)[column]
-    measured = lab.targets[:, column]
-    own, shared = (outcome.predicted[mode][index][:, column] for mode in ("local", "federated"))
-    personalised = outcome.evidence.versions["personalised"][index][:, column]
-    choice = choose(measured, shared, personalised, outcome.blocks[index])
-    alone, together, joined = (np.abs(p - measured) for p in (own, shared, choice.predicted))
-    seen = np.isfinite(alone) & np.isfinite(joined)
-    num_groups = len(set(lab.groups[seen].tolist()))
-    if num_groups < 2:
-        return None
-    seed = seed_for(outcome.consortium.federation.training.seed, "bootstrap", lab.lab, name)
-    low, high = bootstrap((alone - joined)[seen], lab.groups[seen], seed)
-    errors = float(alone[seen].mean()), float(joined[seen].mean())
-    points = [point for point in outcome.evidence.curve if point.lab == index]
-    return Gain(
+def chosen_predictions(outcome: Outcome) -> list[np.ndarray]:
+    """Return each lab's specimens as predicted by the version that was chosen without them.
+
+    Returns
+    -------
+    list of ndarray of shape (n_specimens, n_targets), in the targets' units
+    """
+    num_targets = len(outcome.consortium.federation.targets)
+    found = []
+    for index in range(len(outcome.consortium.labs)):
+        of_lab = [_comparison(outcome, index, column) for column in range(num_targets)]
+        columns = [
+            choose(each.measured, each.shared, each.personalised, each.block).predicted
+            for each in of_lab
+        ]
+        found.append(np.stack(columns, axis=1))
+    return found
+
+
+def _comparison(outcome: Outcome, index: int, column: int) -> Comparison:
+    lab, federation = outcome.consortium.labs[index], outcome.consortium.federation
+    name = list(federation.targets)[column]
+    nothing = np.full(len(lab), np.nan)
+    predicted = outcome.predicted
+    return Comparison(
         lab=lab.lab,
         target=name,
-        unit=outcome.consortium.federation.targets[name].unit,
-        num_specimens=int(seen.sum()),
-        num_groups=num_groups,
-        alone=errors[0],
-        together=float(together[seen].mean()),
-        joined=errors[1],
-        low=low,
-        high=high,
-        use=choice.version,
-        more_specimens=specimens_for(errors, int(seen.sum()), power_of(points, column)),
+        unit=federation.targets[name].unit,
+        measured=lab.targets[:, column],
+        alone=predicted["local"][index][:, column] if "local" in predicted else nothing,
+        shared=predicted["federated"][index][:, column],
+        personalised=outcome.evidence.versions["personalised"][index][:, column],
+        groups=lab.groups,
+        block=outcome.blocks[index],
+        seed=federation.training.seed,
     )
-
-
-def bootstrap(differences: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return the ends of the interval of a mean, drawing groups with replacement.
-
-    Parameters
-    ----------
-    differences : ndarray of shape (n_specimens,)
-    groups : ndarray of shape (n_specimens,)
-        Specimens of one group are drawn together.
-    seed : int
-
-    Examples
-    --------
-    >>> low, high = bootstrap(np.array([1.0, 2.0, 3.0]), np.arange(3), seed=0)
-    >>> 1.0 <= low < 2.0 < high <= 3.0
-    True
-    """
-    _, members = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(members, differences), np.bincount(members)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
-def sentence(found: Sequence[Gain]) -> str:
-    """Say in one plain sentence whether joining pays, for whom, and for whom not.
-
-    Examples
-    --------
-    >>> small = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, num_groups=9,
-    ...              alone=8.0, together=6.5, joined=6.0, low=1.0, high=3.0)
-    >>> large = Gain(lab="b", target="strength", unit="MPa", num_specimens=9, num_groups=9,
-    ...              alone=4.0, together=4.0, joined=4.0, low=-1.0, high=1.0)
-    >>> sentence([small, large])
-    'Over all labs the error of strength is 17 % smaller together than alone; joining pays for \
-a (25 % smaller), and makes no clear difference for b.'
-    """
-    if not found:
-        return "There is no lab with enough held-out specimens to say whether joining pays."
-    targets = list(dict.fromkeys(gain.target for gain in found))
-    overall = " and ".join(
-        f"of {target} is {_change(_overall_share(found, target))}" for target in targets
-    )
-    clear = {gain.lab for gain in found if gain.verdict in (JOIN, HOLD)}
-    unclear = [gain.lab for gain in found if gain.lab not in clear]
-    clauses = [
-        ("joining pays for", _changes(found, JOIN, several=len(targets) > 1)),
-        ("does not pay for", _changes(found, HOLD, several=len(targets) > 1)),
-        ("makes no clear difference for", list(dict.fromkeys(unclear))),
-    ]
-    said = ", and ".join(f"{words} {_and(labs)}" for words, labs in clauses if labs)
-    lead = f"Over all labs the error {overall} together than alone"
-    return f"{lead}; {said if said.startswith('joining') else f'joining {said}'}."
-
-
-def _overall_share(found: Sequence[Gain], target: str) -> float:
-    chosen = [gain for gain in found if gain.target == target]
-    alone = sum(gain.alone * gain.num_specimens for gain in chosen)
-    together = sum(gain.joined * gain.num_specimens for gain in chosen)
-    return (alone - together) / max(alone, np.finfo(float).tiny)
-
-
-def _change(share: float) -> str:
-    return f"{abs(share) * 100:.0f} % {'smaller' if share >= 0 else 'larger'}"
-
-
-def _changes(found: Sequence[Gain], verdict: str, *, several: bool) -> list[str]:
-    """Name each lab with this verdict, and for which target if there are several."""
-    labs: dict[str, list[str]] = {}
-    for gain in found:
-        if gain.verdict == verdict:
-            words = f"{gain.target} {_change(gain.share)}" if several else _change(gain.share)
-            labs.setdefault(gain.lab, []).append(words)
-    return [f"{lab} ({', '.join(words)})" for lab, words in labs.items()]
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

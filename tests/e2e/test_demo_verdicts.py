@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from client.feature_store import FeatureStore
+from client.verdict import HOLD, JOIN
 from common.federation import load_federation
 from simulation.calibration import ALL, calibrated, coverages
 from simulation.consortium import Consortium, open_consortium, read_datasets
 from simulation.crosslab import lab_contributions, left_out
 from simulation.demo import write_demo
 from simulation.experiment import Outcome, run_experiment
-from simulation.verdict import HOLD, JOIN, gains
+from simulation.verdict import gains
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from client.choice import OFFSET, PERSONALISED, SHARED, choose
 from client.dataset import Dataset, Micrograph
 from client.specimens import Specimens
+from client.verdict import HOLD, JOIN, TOO_FEW
 from common.errors import DivergedError
 from common.federation import Federation
-from simulation.choice import OFFSET, PERSONALISED, SHARED, choose
 from simulation.cli import MODE_NAMES
 from simulation.consortium import Consortium, groups_across
 from simulation.crosslab import cross_errors, feature_distances, left_out
@@ -21,7 +22,7 @@ from simulation.experiment import Outcome, folds_of_labs, run_experiment
 from simulation.modes import MODES
 from simulation.parity import TITLES, parity_png
 from simulation.report import MODE_LABELS, predictions_csv, print_summary, result_record, write_run
-from simulation.verdict import HOLD, JOIN, TOO_FEW, gains
+from simulation.verdict import gains
 
 
 def agreement(**training: Any) -> Federation:

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from common.gram import GramSums
+from common.ridge import fit_ridge
 from server.contribution import contributions, leave_one_lab_out
-from server.ridge import fit_ridge
 from server.shift import aligned, alignments, distances
 
 WEIGHTS = np.array([3.0, -2.0, 1.0, 0.5])

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 
 from common.components import PASSES, first_basis, num_components, orthonormal, product_with
 from common.gram import GramSums
-from server.ridge import PENALTIES, fit_ridge
+from common.ridge import PENALTIES, fit_ridge
 
 SIZES = (17, 40, 23)
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulation.experiment import Outcome
-
 SHARED, PERSONALISED, OFFSET = "shared", "personalised", "with an offset"
 
 FEWEST = 5
@@ -67,26 +65,6 @@ def choose(
             predicted[here] = shared[here] + offset
     version, _ = _best(measured[usable], shared[usable], personalised[usable])
     return Choice(version=version, predicted=predicted)
-
-
-def chosen_predictions(outcome: Outcome) -> list[np.ndarray]:
-    """Return each lab's specimens as predicted by the version that was chosen without them.
-
-    Returns
-    -------
-    list of ndarray of shape (n_specimens, n_targets), in the targets' units
-    """
-    found = []
-    for index, lab in enumerate(outcome.consortium.labs):
-        shared = outcome.predicted["federated"][index]
-        personalised = outcome.evidence.versions["personalised"][index]
-        block = outcome.blocks[index]
-        columns = [
-            choose(*column, block).predicted
-            for column in zip(lab.targets.T, shared.T, personalised.T, strict=True)
-        ]
-        found.append(np.stack(columns, axis=1))
-    return found
 
 
 def _best(measured: np.ndarray, shared: np.ndarray, personalised: np.ndarray) -> tuple[str, float]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from client.lab import Lab
 from common.gram import GramSums
+from common.ridge import fit_ridge
 from common.seeds import seed_for
 from common.standardise import Standardiser
-from server.ridge import fit_ridge
 
 PARTS = (0.4, 0.6, 0.8, 1.0)
 DRAWS = 3
