@@ -1,0 +1,1 @@
+"""The report of a run: typed content in, one self-contained HTML page out."""

@@ -1,0 +1,110 @@
+"""What a section of the page is made of."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from common.report.lab_figures import compact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table; the first `num_text` columns and the last `num_last` are text, the others numbers.
+
+    Attributes
+    ----------
+    strong : frozenset of int
+        Rows that stand out.
+    """
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    num_text: int = 1
+    num_last: int = 0
+    strong: frozenset[int] = frozenset()
+    kind: str = "table"
+
+    def is_number(self, column: int) -> bool:
+        """Tell whether a column is set to the right."""
+        return self.num_text <= column < len(self.headings) - self.num_last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing, with a sentence on how to read it."""
+
+    svg: Markup
+    caption: str = ""
+    kind: str = "figure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture that lies in the page itself."""
+
+    png: bytes
+    caption: str
+    kind: str = "picture"
+
+    @property
+    def address(self) -> str:
+        """The picture as an address that holds all of it."""
+        return f"data:image/png;base64,{b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """Paragraphs, or the points of a list."""
+
+    points: tuple[str, ...]
+    kind: str = "words"
+
+
+Block = Table | Figure | Picture | Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading, a sentence on what stands below it, and that."""
+
+    anchor: str
+    title: str
+    lead: str
+    blocks: tuple[Block, ...]
+
+
+def drawn(svg: str | None, caption: str = "") -> list[Block]:
+    """Return a figure, or nothing where nothing could be drawn."""
+    return [] if svg is None else [Figure(svg=Markup(svg), caption=caption)]
+
+
+def number(value: float | None, *, sign: bool = False) -> str:
+    """Return a number to three digits, or a dash.
+
+    Examples
+    --------
+    >>> number(61.24), number(None), number(0.52, sign=True), number(-0.52, sign=True)
+    ('61.2', '–', '+0.520', '−0.520')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "unbounded"
+    text = compact(value)
+    return f"+{text}" if sign and value > 0 else text.replace("-", "−", 1)
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent, or a dash.
+
+    Examples
+    --------
+    >>> percent(0.913), percent(None)
+    ('91 %', '–')
+    """
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"

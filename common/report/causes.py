@@ -1,0 +1,83 @@
+"""What the report says of causes: features, labs, rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.report.blocks import Block, Picture, Section, Table, drawn
+from common.report.content import Evidence, Report, Saliency, TrainingRound
+from common.report.fit_figures import training_figure
+from common.report.reason_figures import (
+    contribution_figure,
+    dependence_figure,
+    importance_figure,
+)
+
+MOST_ROUNDS_NAMED = 8
+
+
+def why(evidence: Evidence, saliency: Sequence[Saliency]) -> Section:
+    """Say what predictions hang on, and which labs' presence helps."""
+    blocks: list[Block] = []
+    for target in evidence.targets:
+        bars = [one for one in evidence.importances if one.target == target.name]
+        if bars:
+            caption = "The longer the bar, the more predictions hang on this feature."
+            blocks += drawn(importance_figure(bars, target), caption)
+        for curve in evidence.dependences:
+            if curve.target == target.name:
+                blocks += drawn(dependence_figure(curve, target), "Mean prediction, all else kept.")
+        shares = [one for one in evidence.contributions if one.target == target.name]
+        if shares:
+            caption = "What each lab adds to the others (Shapley value)."
+            if any(one.is_flagged for one in shares):
+                caption += " Hatched: without this lab, the others would do better."
+            blocks += drawn(contribution_figure(shares, target), caption)
+    blocks += [Picture(png=one.png, caption=one.caption) for one in saliency]
+    lead = "What the model looks at. It shows what goes together, which need not be a cause."
+    return Section(anchor="why", title="Why", lead=lead, blocks=tuple(blocks))
+
+
+def training(report: Report) -> Section:
+    """Show the loss, and who was missing when, and why."""
+    rounds = report.evidence.rounds
+    blocks: list[Block] = drawn(training_figure(rounds)) if rounds else []
+    missing = _missing(rounds)
+    if missing:
+        blocks.append(
+            Table(
+                caption="labs that gave no update",
+                headings=("lab", "rounds", "reason"),
+                rows=missing,
+                num_text=3,
+            )
+        )
+    if report.head.excluded:
+        blocks.append(
+            Table(
+                caption="labs that were put out of the run",
+                headings=("lab", "reason"),
+                rows=tuple(report.head.excluded.items()),
+                num_text=2,
+            )
+        )
+    lead = "The loss is to fall and then to level off."
+    return Section(
+        anchor="training", title="How training went", lead=lead if rounds else "",
+        blocks=tuple(blocks),
+    )  # fmt: skip
+
+
+def _missing(rounds: Sequence[TrainingRound]) -> tuple[tuple[str, ...], ...]:
+    when: dict[tuple[str, str], list[int]] = {}
+    for one in rounds:
+        for lab, reason in one.missing.items():
+            when.setdefault((lab, reason), []).append(one.server_round)
+    return tuple((lab, _listed(found), reason) for (lab, reason), found in sorted(when.items()))
+
+
+def _listed(found: Sequence[int]) -> str:
+    named = sorted(set(found))
+    text = ", ".join(map(str, named[:MOST_ROUNDS_NAMED]))
+    further = len(named) - MOST_ROUNDS_NAMED
+    return f"{text} and {further} more" if further > 0 else text

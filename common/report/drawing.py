@@ -1,0 +1,162 @@
+"""A figure as a piece of SVG that lies inside a page, in the page's own colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from common.units import symbol
+
+# Okabe & Ito's colours, told apart by colour-blind readers too; markers tell them apart in print.
+# The last one is the ink, which is dark on a light page and light on a dark one.
+INK, SURFACE = "#1a2b3c", "#fdfcfb"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+BLUE, VERMILION = COLOURS[0], COLOURS[1]
+
+WIDTH = 4.7
+"""Inches; a column of a desk's page, and small enough that a phone shrinks its letters little."""
+
+LONGEST_NAME = 22
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10.0,
+    "axes.labelsize": 10.0,
+    "axes.titlesize": 10.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "hatch.color": INK,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+}
+_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+_USES = re.compile(r'(?:\s*<use xlink:href="#\w+" x="[^"]*" y="[^"]*" style="[^"]*"/>){2,}')
+_USE = re.compile(r'<use xlink:href="(#\w+)" x="([^"]*)" y="([^"]*)" style="([^"]*)"/>')
+
+
+def style(label: str) -> Any:
+    """Return the settings that figures are drawn and written under, as a context.
+
+    Parameters
+    ----------
+    label : str
+        Names within the SVG follow from it, so that two figures on a page share none.
+    """
+    return mpl.rc_context({**_STYLE, "svg.hashsalt": label})
+
+
+def canvas(width: float = WIDTH, height: float = 3.4) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches, and its axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def svg_of(figure: Figure, label: str) -> str:
+    """Write a figure as inline SVG: letters as text, no date, the same bytes each time.
+
+    Parameters
+    ----------
+    label : str
+        What the figure shows, for those who cannot see it.
+    """
+    for text in figure.findobj(Text):
+        # a name may hold a dollar sign, which matplotlib takes for mathematics
+        text.set_parse_math(False)
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # a lab may be named in a script that the font lacks: the browser has another
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA)
+    return _inlined(buffer.getvalue(), label)
+
+
+def _inlined(text: str, label: str) -> str:
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r' id="(?:figure|axes|text|line2d|patch|xtick|ytick|matplotlib\.axis|legend|'
+        r'PathCollection|LineCollection|QuadMesh|FillBetween\w*)_\d+"',
+        "",
+        text,
+    )
+    text = re.sub(r' (?:d|x|y)="[^"]*"', _shortened, text)
+    text = _USES.sub(_gathered, text)
+    text = text.replace(INK, "currentColor").replace(SURFACE, "var(--surface)")
+    text = re.sub(r"\n\s*", "\n", text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip()
+
+
+def _shortened(attribute: re.Match[str]) -> str:
+    return re.sub(r"(\.\d{2})\d+", r"\1", attribute[0])
+
+
+def _gathered(run: re.Match[str]) -> str:
+    """Say what marks in a row have in common once: a page with 600 specimens is half as large."""
+    parts = []
+    previous = ""
+    for href, x, y, look in _USE.findall(run[0]):
+        if look != previous:
+            parts.append(f'{"</g>" if previous else ""}<g style="{look}">')
+            previous = look
+        parts.append(f'<use xlink:href="{href}" x="{x}" y="{y}"/>')
+    return "".join([*parts, "</g>"])
+
+
+def in_brackets(unit: str) -> str:
+    """Return a unit as it follows a name.
+
+    Examples
+    --------
+    >>> in_brackets("degC"), in_brackets("dimensionless")
+    (' (°C)', '')
+    """
+    return f" ({symbol(unit)})" if symbol(unit) else ""
+
+
+def short(name: str) -> str:
+    """Return a name that fits beside an axis.
+
+    Examples
+    --------
+    >>> short("Institute of Composite Structures"), short("lab_a")
+    ('Institute of Composit…', 'lab_a')
+    """
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def spoken(name: str) -> str:
+    """Return the name of a target or feature as words.
+
+    Examples
+    --------
+    >>> spoken("tensile_strength")
+    'tensile strength'
+    """
+    return name.replace("_", " ")
+
+
+def looks(labs: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Give each lab a colour and a mark, the same in every figure of a page."""
+    return {
+        lab: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, lab in enumerate(labs)
+    }

@@ -1,0 +1,156 @@
+"""How well the model fits: measured against predicted, what is left, and how training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from common.report.content import ParitySeries, Target, TrainingRound
+from common.report.drawing import (
+    BLUE,
+    INK,
+    VERMILION,
+    WIDTH,
+    canvas,
+    in_brackets,
+    short,
+    spoken,
+    style,
+    svg_of,
+)
+
+Looks = Mapping[str, tuple[str, str]]
+
+
+def parity_figure(
+    series: Sequence[ParitySeries], target: Target, looks: Looks, limits: tuple[float, float]
+) -> str:
+    """Draw predicted against measured with intervals, a mark and colour for each lab."""
+    label = f"{spoken(target.name)}, predicted against measured: {series[0].mode}"
+    with style(label):
+        figure, axes = canvas(height=4.9)
+        axes.plot(limits, limits, color=INK, alpha=0.5, linewidth=1, zorder=0)
+        for one in series:
+            colour, _ = looks[one.lab]
+            if one.lower is not None and one.upper is not None:
+                x, y = _bars(one.measured, one.lower, one.upper)
+                axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.8, zorder=1)
+        _marks(axes, series, looks, [one.predicted for one in series])
+        axes.set(xlim=limits, ylim=limits, aspect="equal", title=series[0].mode)
+        unit = in_brackets(target.unit)
+        axes.set(xlabel=f"measured {spoken(target.name)}{unit}", ylabel=f"predicted{unit}")
+        _legend(figure, axes)
+        return svg_of(figure, label)
+
+
+def residual_figure(series: Sequence[ParitySeries], target: Target, looks: Looks) -> str:
+    """Draw predicted minus measured over the measured value."""
+    label = f"{spoken(target.name)}, what is left: {series[0].mode}"
+    with style(label):
+        figure, axes = canvas(height=3.6)
+        axes.axhline(0, color=INK, alpha=0.5, linewidth=1, zorder=0)
+        _marks(axes, series, looks, [one.predicted - one.measured for one in series])
+        unit = in_brackets(target.unit)
+        axes.set(title=f"residuals: {series[0].mode}", ylabel=f"predicted − measured{unit}")
+        axes.set_xlabel(f"measured {spoken(target.name)}{unit}")
+        _legend(figure, axes)
+        return svg_of(figure, label)
+
+
+def parity_limits(series: Sequence[ParitySeries]) -> tuple[float, float]:
+    """Return limits that hold all finite values, for all ways of training alike.
+
+    Examples
+    --------
+    >>> one = ParitySeries(target="strength", mode="alone", lab="a",
+    ...                    measured=np.array([0.0, 100.0]), predicted=np.array([50.0, np.nan]))
+    >>> parity_limits([one])
+    (-4.0, 104.0)
+    """
+    flat = np.concatenate([v for one in series for v in (one.measured, one.predicted)])
+    flat = flat[np.isfinite(flat)]
+    low, high = (float(flat.min()), float(flat.max())) if flat.size else (0.0, 1.0)
+    margin = 0.04 * (high - low or 1.0)
+    return low - margin, high + margin
+
+
+def _bars(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return one broken line for all bars; a path for each would fill the page."""
+    known = np.isfinite(x) & np.isfinite(lower) & np.isfinite(upper)
+    gap = np.full(int(known.sum()), np.nan)
+    columns = np.stack([lower[known], upper[known], gap], axis=1)
+    return np.repeat(x[known], 3), columns.ravel()
+
+
+def _marks(
+    axes: Axes, series: Sequence[ParitySeries], looks: Looks, values: Sequence[np.ndarray]
+) -> None:
+    size = 4.5 if sum(len(one.measured) for one in series) < 300 else 3.2
+    for one, y in zip(series, values, strict=True):
+        colour, mark = looks[one.lab]
+        known = np.isfinite(one.measured) & np.isfinite(y)
+        axes.plot(
+            one.measured[known],
+            y[known],
+            mark,
+            color=colour,
+            markersize=size,
+            markeredgewidth=0,
+            alpha=0.8,
+            label=short(one.lab),
+        )
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > 1:
+        columns = 2 if max(map(len, names)) > 12 else 4
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=columns,
+            handletextpad=0.1,
+            columnspacing=1.0,
+        )
+
+
+def training_figure(rounds: Sequence[TrainingRound]) -> str:
+    """Draw the loss over the rounds, and below it each lab's rounds without an update."""
+    label = "loss over the rounds, and labs that were missing"
+    missing = sorted({lab for one in rounds for lab in one.missing})
+    with style(label):
+        figure = Figure(figsize=(WIDTH, 2.9 + 0.24 * len(missing)), layout="constrained")
+        ratios = [2.6, 0.35 + 0.24 * len(missing)] if missing else [1.0]
+        panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
+        _loss(panels[0, 0], rounds)
+        if missing:
+            _missing(panels[1, 0], rounds, missing)
+        panels[-1, 0].set_xlabel("round")
+        panels[-1, 0].xaxis.get_major_locator().set_params(integer=True)
+        return svg_of(figure, label)
+
+
+def _loss(axes: Axes, rounds: Sequence[TrainingRound]) -> None:
+    folds = sorted({one.fold for one in rounds})
+    for fold in folds:
+        chosen = [one for one in rounds if one.fold == fold]
+        steps, losses = [one.server_round for one in chosen], [one.loss for one in chosen]
+        axes.plot(steps, losses, color=BLUE, alpha=1.0 if len(folds) == 1 else 0.5)
+    finite = [one.loss for one in rounds if np.isfinite(one.loss)]
+    if finite and 0 < 20 * min(finite) < max(finite):
+        axes.set_yscale("log")
+    axes.set_ylabel("training loss")
+    if len(folds) > 1:
+        axes.set_title(f"a line for each of {len(folds)} folds")
+
+
+def _missing(axes: Axes, rounds: Sequence[TrainingRound], missing: Sequence[str]) -> None:
+    rows = {lab: row for row, lab in enumerate(missing)}
+    points = [(one.server_round, rows[lab]) for one in rounds for lab in one.missing]
+    axes.plot(*zip(*points, strict=True), "x", color=VERMILION, markersize=5)
+    axes.set_yticks(range(len(missing)), [short(lab) for lab in missing])
+    axes.set(ylim=(len(missing) - 0.5, -0.5), title="× missing in this round")
