@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from client.choice import SHARED, choose
-from client.learning_curve import specimens_for
+from client.learning_curve import MOST_TIMES, specimens_for
 from common.seeds import seed_for
 
 FEWEST_GROUPS = 5
@@ -62,6 +62,11 @@ class Gain:
     def share(self) -> float:
         """The gain as a share of the error alone."""
         return self.mean / max(self.alone, np.finfo(float).tiny)
+
+    @property
+    def most_specimens(self) -> int:
+        """How many more specimens a learning curve is drawn out to."""
+        return MOST_TIMES * self.num_specimens
 
     @property
     def verdict(self) -> str:

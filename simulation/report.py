@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client.learning_curve import MOST_TIMES
 from client.verdict import HOLD, JOIN, Gain, sentence
 from common.federation import FILE_NAME
 from common.files import write_atomically
+from common.report.page import write_report
 from common.threads import one_thread
 from common.units import symbol
 from simulation.calibration import calibrated, coverages, inside_the_domain
@@ -31,12 +31,14 @@ from simulation.crosslab import (
     left_out,
 )
 from simulation.experiment import Outcome
+from simulation.page import simulation_report
 from simulation.parity import parity_png
 from simulation.verdict import gains
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
 PARITY = "parity.png"
+REPORT = "report.html"
 
 RECORDED_VERSIONS = (
     "crossply",
@@ -52,7 +54,7 @@ MODE_LABELS = {
     "federated": "federated: weights shared",
     "centralized": "centralised: data pooled",
     "local": "local: each lab alone",
-    "ridge": "ridge, data pooled",
+    "ridge": "ridge: sums shared, one round",
     "random_forest": "random forest, data pooled",
 }
 
@@ -150,6 +152,9 @@ def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
     write_atomically(folder / FILE_NAME, tomli_w.dumps(data))
     write_atomically(folder / PREDICTIONS, predictions_csv(outcome))
     write_atomically(folder / PARITY, parity_png(outcome))
+    with one_thread():
+        page = simulation_report(outcome, MODE_LABELS, closing_sentence(outcome))
+    write_report(folder / REPORT, page)
     write_atomically(folder / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
@@ -247,7 +252,7 @@ def _more(gain: Gain) -> str:
     if gain.more_specimens is None or gain.verdict != JOIN:
         return "–"
     if np.isinf(gain.more_specimens):
-        return f"> {MOST_TIMES * gain.num_specimens} tests"
+        return f"> {gain.most_specimens} tests"
     return f"{max(gain.more_specimens, 1.0):.0f} tests"
 
 

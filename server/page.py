@@ -1,0 +1,268 @@
+"""What the coordinator's report of a run says: all labs, and nothing of a single specimen."""
+
+from __future__ import annotations
+
+from datetime import date
+from importlib.metadata import version
+
+import numpy as np
+
+from common.federation import Federation
+from common.intervals import LEVELS, Intervals, coverage, shrunk
+from common.metrics import ErrorSums
+from common.report.content import (
+    CalibrationRow,
+    Contribution,
+    CoordinatorReport,
+    Evidence,
+    Head,
+    LabRow,
+    LeftOut,
+    Matrix,
+    ModeRow,
+    Target,
+    TrainingRound,
+)
+from common.ridge import fit_ridge
+from server.contribution import contributions, leave_one_lab_out
+from server.evidence import Evaluation, Products
+from server.shift import distances
+from server.state import RunResult
+
+MOST_LABS = 50
+"""Beyond so many, a matrix of all pairs is no picture any more."""
+
+
+def coordinator_report(
+    federation: Federation, result: RunResult, *, judged: bool = False
+) -> CoordinatorReport:
+    """Return the content of a run's report for the coordinator and all labs.
+
+    Parameters
+    ----------
+    federation : Federation
+    result : RunResult
+    judged : bool
+        Whether it says what each lab contributes: labs should have agreed to that.
+    """
+    rounds, products = result.history, result.products
+    head = Head(
+        title=f"{federation.name}: what the run came to",
+        federation=federation.name,
+        fingerprint=federation.fingerprint(),
+        version=version("crossply"),
+        date=f"{date.today():%d %B %Y}",
+        verdict=_closing(federation, result.evaluation),
+        excluded=result.excluded,
+    )
+    evidence = Evidence(
+        targets=tuple(
+            Target(name=name, unit=target.unit, low=target.range[0], high=target.range[1])
+            for name, target in federation.targets.items()
+        ),
+        modes=_modes(federation, result.evaluation),
+        labs=_labs(federation, result.evaluation),
+        rounds=tuple(
+            TrainingRound(
+                server_round=record.server_round,
+                loss=record.train_loss,
+                missing=record.failed | record.quarantined,
+            )
+            for record in rounds
+        ),
+        calibration=_calibration(federation, result.evaluation),
+        matrices=_matrices(federation, result, products) if products else (),
+        contributions=_contributions(federation, products) if products and judged else (),
+        left_out=_left_out(federation, result, products) if products else (),
+        notes=_notes(federation, result, judged=judged),
+    )
+    return CoordinatorReport(head=head, evidence=evidence)
+
+
+def _total(sums: list[ErrorSums]) -> ErrorSums:
+    return sum(sums[1:], start=sums[0])
+
+
+def _closing(federation: Federation, evaluation: Evaluation) -> str:
+    if not evaluation.errors:
+        return "No lab had enough held-out specimens to tell how well the shared model predicts."
+    total = _total(list(evaluation.errors.values()))
+    said = []
+    for column, (name, target) in enumerate(federation.targets.items()):
+        found = total.metrics(column)
+        if found["num_specimens"]:
+            unit = "" if target.unit == "dimensionless" else f" {target.unit}"
+            said.append(f"{name} to {found['mae']:.3g}{unit} on average")
+    labs = len(evaluation.errors)
+    return f"On specimens that {labs} labs held out, the shared model predicts {', '.join(said)}."
+
+
+def _modes(federation: Federation, evaluation: Evaluation) -> tuple[ModeRow, ...]:
+    rows = []
+    kinds = (("shared model", evaluation.errors, True), ("ridge", evaluation.baseline, False))
+    for column, target in enumerate(federation.targets):
+        for label, of_labs, is_shared in kinds:
+            if of_labs:
+                found = _total(list(of_labs.values())).metrics(column)
+                rows.append(ModeRow(target=target, label=label, is_shared=is_shared, **found))
+    return tuple(rows)
+
+
+def _labs(federation: Federation, evaluation: Evaluation) -> tuple[LabRow, ...]:
+    rows = []
+    for column, target in enumerate(federation.targets):
+        for lab, errors in evaluation.errors.items():
+            found = errors.metrics(column)
+            if found["num_specimens"]:
+                row = LabRow(
+                    lab=lab,
+                    target=target,
+                    num_specimens=found["num_specimens"],
+                    together=found["mae"],
+                )
+                rows.append(row)
+    return tuple(rows)
+
+
+def _calibration(federation: Federation, evaluation: Evaluation) -> tuple[CalibrationRow, ...]:
+    """Try the quantiles of each half of the held-out specimens on the other half."""
+    if not evaluation.calibration:
+        return ()
+    of_labs = evaluation.calibration
+    everyone = sum((sums.counts for sums in of_labs.values()), start=np.zeros(()))
+    rows = []
+    for column, target in enumerate(federation.targets):
+        found = {lab: _tried(sums.counts, everyone, column) for lab, sums in of_labs.items()}
+        spreads = {lab: sums.spreads[:, column] for lab, sums in of_labs.items()}
+        for lab in (None, *of_labs):
+            chosen = list(of_labs) if lab is None else [lab]
+            counts = np.array([found[name][0] for name in chosen])
+            covered = np.array([found[name][1] for name in chosen])
+            widths = np.array([2 * found[name][2] * spreads[name] for name in chosen])
+            if counts.sum() == 0:
+                continue
+            for number, level in enumerate(LEVELS):
+                width = float(widths[:, number].sum() / counts.sum())
+                row = CalibrationRow(
+                    target=target,
+                    level=level,
+                    coverage=float(covered[:, number].sum() / counts.sum()),
+                    num_specimens=int(counts.sum()),
+                    mean_width=width if np.isfinite(width) else None,
+                    lab=lab,
+                )
+                rows.append(row)
+    return tuple(rows)
+
+
+def _tried(
+    counts: np.ndarray, everyone: np.ndarray, column: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return specimens, covered specimens and quantiles of both halves of one lab.
+
+    Returns
+    -------
+    counts : ndarray of shape (2,)
+    covered, quantiles : ndarray of shape (n_levels, 2)
+    """
+    sizes = counts[:, column].sum(axis=1)
+    covered, found = np.zeros((len(LEVELS), 2)), np.zeros((len(LEVELS), 2))
+    for half in (0, 1):
+        other = shrunk(counts[1 - half], everyone[1 - half])
+        quantile = Intervals.calibrated(other).quantile
+        shares = coverage(counts[half], quantile)[:, column]
+        covered[:, half] = np.nan_to_num(shares) * sizes[half]
+        found[:, half] = np.where(sizes[half] > 0, quantile[:, column], 0.0)
+    return sizes, covered, found
+
+
+def _matrices(federation: Federation, result: RunResult, products: Products) -> tuple[Matrix, ...]:
+    names = tuple(products.of_labs)
+    if len(names) > MOST_LABS:
+        return ()
+    fits = {lab: fit_ridge(sums) for lab, sums in products.of_labs.items()}
+    squares = np.array(
+        [
+            [
+                np.full(len(federation.targets), np.nan)
+                if own == other or not _learned(products, own).any()
+                else np.where(
+                    _learned(products, own),
+                    fits[own].mean_square_over(products.of_labs[other]),
+                    np.nan,
+                )
+                for other in names
+            ]
+            for own in names
+        ]
+    )
+    found = [
+        Matrix(
+            title=f"{target}: error of each lab's own linear model at the other labs",
+            rows=names,
+            columns=names,
+            values=np.sqrt(squares[:, :, column]) * result.standardiser.target_scale[column],
+            unit=about.unit,
+            reading="Root mean square error. Read along a row: one lab's model, tried on the "
+            "others' specimens; a lab's own are left out, since its model has seen them.",
+            row_title="model of",
+            column_title="tried on",
+        )
+        for column, (target, about) in enumerate(federation.targets.items())
+    ]
+    apart = Matrix(
+        title="How far the labs' micrographs lie apart",
+        rows=names,
+        columns=names,
+        values=distances(products.of_labs),
+        reading="Distance of the features' distributions, in deviations of all specimens: "
+        "0 is alike, beyond 1 two labs hardly overlap.",
+    )
+    return (*found, apart)
+
+
+def _learned(products: Products, lab: str) -> np.ndarray:
+    learned: np.ndarray = products.of_labs[lab].counts >= 2
+    return learned
+
+
+def _contributions(federation: Federation, products: Products) -> tuple[Contribution, ...]:
+    return tuple(
+        Contribution(lab=row.lab, target=row.target, value=row.value, is_flagged=row.hurts)
+        for row in contributions(products.of_labs, tuple(federation.targets))
+    )
+
+
+def _left_out(federation: Federation, result: RunResult, products: Products) -> tuple[LeftOut, ...]:
+    rows = []
+    scale = result.standardiser.target_scale
+    for lab, fit in leave_one_lab_out(products.of_labs).items():
+        errors = np.sqrt(fit.mean_square_over(products.of_labs[lab])) * scale
+        for target, error in zip(federation.targets, errors, strict=True):
+            if np.isfinite(error):
+                rows.append(LeftOut(lab=lab, target=target, without=float(error)))
+    return tuple(sorted(rows, key=lambda row: list(federation.targets).index(row.target)))
+
+
+def _notes(federation: Federation, result: RunResult, *, judged: bool) -> tuple[str, ...]:
+    notes = []
+    silent = sorted(set(result.labs) - set(result.evaluation.errors))
+    if silent:
+        notes.append(
+            f"No errors are told of {', '.join(silent)}: fewer than "
+            f"{federation.privacy.min_specimens} held-out specimens, or the lab's policy keeps "
+            "them back. The lab's own report has them."
+        )
+    if result.products is None:
+        notes.append("No lab let its sums of products leave it: there is no linear baseline.")
+    else:
+        notes.append(
+            "Errors at labs that a model has not seen are root mean squares of ridge regression, "
+            "over the labs' training specimens."
+        )
+    if not judged:
+        notes.append(
+            "What each lab contributes is not told. Once the labs agree: crossply server report "
+            "--contributions"
+        )
+    return tuple(notes)

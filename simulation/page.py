@@ -1,0 +1,246 @@
+"""What a simulation's report says: its outcome as the content of a page."""
+
+from __future__ import annotations
+
+from datetime import date
+from importlib.metadata import version
+
+import numpy as np
+
+from client.choice import OFFSET, PERSONALISED, SHARED
+from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
+from common.report.content import (
+    CalibrationRow,
+    Contribution,
+    Evidence,
+    Head,
+    InsideShare,
+    LabRow,
+    LeftOut,
+    Matrix,
+    Model,
+    ModeRow,
+    ParitySeries,
+    SimulationReport,
+    Target,
+    TrainingRound,
+    Verdict,
+)
+from simulation.calibration import ALL, Calibrated, calibrated, coverages, inside_the_domain
+from simulation.crosslab import (
+    MOST_LABS,
+    cross_errors,
+    feature_distances,
+    lab_contributions,
+    left_out,
+)
+from simulation.experiment import Outcome
+from simulation.verdict import gains
+
+VERDICTS: dict[str, Verdict] = {JOIN: "join", HOLD: "hold", NO_DIFFERENCE: "no difference"}
+MODELS: dict[str, Model] = {
+    SHARED: "shared",
+    PERSONALISED: "personalised",
+    OFFSET: "with offset",
+}
+SHOWN = ("federated", "local")
+"""Modes whose specimens are drawn one by one."""
+
+
+def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) -> SimulationReport:
+    """Return the content of a simulation's report.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    labels : dict of str to str
+        What each mode is called.
+    closing : str
+        The sentence that says for whom joining pays.
+    """
+    federation = outcome.consortium.federation
+    head = Head(
+        title=f"Is joining {federation.name} worth it?",
+        federation=federation.name,
+        fingerprint=federation.fingerprint(),
+        version=version("crossply"),
+        date=f"{date.today():%d %B %Y}",
+        verdict=closing,
+        excluded=outcome.excluded,
+    )
+    together = "federated" in outcome.predicted
+    ends = calibrated(outcome) if together else None
+    return SimulationReport(
+        head=head,
+        evidence=Evidence(
+            targets=tuple(
+                Target(name=name, unit=target.unit, low=target.range[0], high=target.range[1])
+                for name, target in federation.targets.items()
+            ),
+            modes=_modes(outcome, labels),
+            labs=tuple(_lab_row(gain) for gain in gains(outcome)),
+            rounds=_rounds(outcome),
+            calibration=_calibration(outcome, ends) if ends else (),
+            matrices=_matrices(outcome) if together else (),
+            contributions=_contributions(outcome) if together else (),
+            left_out=_left_out(outcome) if together else (),
+            inside=_inside(outcome) if together else (),
+            notes=_notes(outcome),
+        ),
+        parity=_parity(outcome, labels, ends),
+    )
+
+
+def _modes(outcome: Outcome, labels: dict[str, str]) -> tuple[ModeRow, ...]:
+    rows = []
+    for target in outcome.consortium.federation.targets:
+        for mode in outcome.predicted:
+            found = outcome.metrics(mode)[target]
+            row = ModeRow(target=target, label=labels[mode], is_shared=mode == "federated", **found)
+            rows.append(row)
+    return tuple(rows)
+
+
+def _lab_row(gain: Gain) -> LabRow:
+    bound = gain.more_specimens is not None and np.isinf(gain.more_specimens)
+    worth = None
+    if gain.more_specimens is not None and gain.verdict == JOIN:
+        worth = gain.most_specimens if bound else max(round(gain.more_specimens), 1)
+    return LabRow(
+        lab=gain.lab,
+        target=gain.target,
+        num_specimens=gain.num_specimens,
+        alone=gain.alone,
+        together=gain.together,
+        personalised=gain.joined,
+        gain=gain.mean,
+        gain_low=gain.low,
+        gain_high=gain.high,
+        verdict=VERDICTS.get(gain.verdict),
+        use="own" if gain.verdict == HOLD else MODELS[gain.use],
+        specimens_worth=worth,
+        is_at_least=bool(bound) and worth is not None,
+    )
+
+
+def _rounds(outcome: Outcome) -> tuple[TrainingRound, ...]:
+    return tuple(
+        TrainingRound(
+            server_round=record.server_round,
+            loss=record.train_loss,
+            missing=record.failed | record.quarantined,
+            fold=fold,
+        )
+        for fold, record in outcome.rounds
+    )
+
+
+def _calibration(outcome: Outcome, ends: Calibrated) -> tuple[CalibrationRow, ...]:
+    return tuple(
+        CalibrationRow(
+            target=row.target,
+            level=row.level,
+            coverage=row.covered,
+            num_specimens=row.num_specimens,
+            mean_width=row.width,
+            lab=None if row.lab == ALL else row.lab,
+        )
+        for row in coverages(outcome, ends)
+    )
+
+
+def _matrices(outcome: Outcome) -> tuple[Matrix, ...]:
+    federation, labs = outcome.consortium.federation, outcome.consortium.labs
+    names = tuple(lab.lab for lab in labs)
+    found = []
+    if "local" in outcome.predicted and len(labs) <= MOST_LABS:
+        for column, (target, about) in enumerate(federation.targets.items()):
+            matrix = Matrix(
+                title=f"{target}: mean absolute error of each model at each lab",
+                rows=(*names, "shared"),
+                columns=names,
+                values=cross_errors(outcome, column),
+                unit=about.unit,
+                reading="Read along a row: one model, tried on every lab's held-out specimens.",
+                row_title="model of",
+                column_title="tried on",
+            )
+            found.append(matrix)
+    apart = feature_distances(outcome)
+    if apart is not None:
+        matrix = Matrix(
+            title="How far the labs' micrographs lie apart",
+            rows=tuple(apart[0]),
+            columns=tuple(apart[0]),
+            values=apart[1],
+            reading="Distance of the features' distributions, in deviations of all specimens: "
+            "0 is alike, beyond 1 two labs hardly overlap.",
+        )
+        found.append(matrix)
+    return tuple(found)
+
+
+def _contributions(outcome: Outcome) -> tuple[Contribution, ...]:
+    return tuple(
+        Contribution(lab=row.lab, target=row.target, value=row.value, is_flagged=row.hurts)
+        for row in lab_contributions(outcome)
+    )
+
+
+def _left_out(outcome: Outcome) -> tuple[LeftOut, ...]:
+    return tuple(
+        LeftOut(lab=row.lab, target=row.target, without=row.left_out, shared=row.included)
+        for row in left_out(outcome)
+    )
+
+
+def _inside(outcome: Outcome) -> tuple[InsideShare, ...]:
+    shares = inside_the_domain(outcome)
+    sizes = {lab.lab: len(lab) for lab in outcome.consortium.labs}
+    return tuple(
+        InsideShare(lab=lab, share=share, num_specimens=sizes[lab]) for lab, share in shares.items()
+    )
+
+
+def _notes(outcome: Outcome) -> tuple[str, ...]:
+    notes = []
+    if not {"federated", "local"} <= outcome.predicted.keys():
+        notes.append("What joining is worth is not told: it takes the modes federated and local.")
+    if outcome.evidence.products:
+        notes.append(
+            "Errors of a model that never saw a lab, and contributions, are those of ridge "
+            "regression over the same sums that labs would send."
+        )
+    if len(outcome.consortium.labs) > MOST_LABS:
+        notes.append(f"Matrices of labs are left out: there are more than {MOST_LABS} labs.")
+    return tuple(notes)
+
+
+def _parity(
+    outcome: Outcome, labels: dict[str, str], ends: Calibrated | None
+) -> tuple[ParitySeries, ...]:
+    found = []
+    for column, target in enumerate(outcome.consortium.federation.targets):
+        for mode in SHOWN:
+            for index, lab in enumerate(outcome.consortium.labs):
+                if mode not in outcome.predicted:
+                    continue
+                predicted = outcome.predicted[mode][index][:, column]
+                seen = np.isfinite(predicted) & np.isfinite(lab.targets[:, column])
+                shared = mode == "federated" and ends is not None
+                # the last level is that of 90 %
+                lower = ends.lower[index][-1, :, column] if shared and ends else None
+                upper = ends.upper[index][-1, :, column] if shared and ends else None
+                series = ParitySeries(
+                    target=target,
+                    mode=labels[mode],
+                    lab=lab.lab,
+                    measured=lab.targets[seen, column],
+                    predicted=predicted[seen],
+                    lower=None if lower is None else lower[seen],
+                    upper=None if upper is None else upper[seen],
+                    is_shared=mode == "federated",
+                )
+                if seen.any():
+                    found.append(series)
+    return tuple(found)
