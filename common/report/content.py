@@ -7,9 +7,9 @@ which the coordinator's page has no field for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -225,6 +225,18 @@ class Evidence:
     inside: tuple[InsideShare, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for part in (
+            self.modes,
+            self.labs,
+            self.calibration,
+            self.contributions,
+            self.left_out,
+            self.importances,
+            self.dependences,
+        ):
+            _known(part, self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParitySeries:
@@ -295,6 +307,9 @@ class SimulationReport:
     evidence: Evidence
     parity: tuple[ParitySeries, ...] = ()
 
+    def __post_init__(self) -> None:
+        _known(self.parity, self.evidence)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabReport:
@@ -307,8 +322,28 @@ class LabReport:
     specimens: tuple[OwnSpecimen, ...] = ()
     saliency: tuple[Saliency, ...] = ()
 
+    def __post_init__(self) -> None:
+        _known(self.parity, self.evidence)
+        _known(self.specimens, self.evidence)
+
 
 Report = CoordinatorReport | SimulationReport | LabReport
+
+
+class _OfTarget(Protocol):
+    @property
+    def target(self) -> str: ...
+
+
+def _known(part: Sequence[_OfTarget], evidence: Evidence) -> None:
+    """Refuse what would be left out of the page in silence."""
+    named = [target.name for target in evidence.targets]
+    for one in part:
+        if one.target not in named:
+            raise ValueError(
+                f"{type(one).__name__} names the target {one.target!r}, which is not among "
+                f"the report's targets {named}"
+            )
 
 
 def _same(what: str, expected: tuple[int, ...], found: tuple[int, ...]) -> None:

@@ -36,7 +36,8 @@ _VERDICTS = (
 
 def gain_figure(rows: Sequence[LabRow], target: Target) -> str | None:
     """Draw each lab's gain with its interval, largest on top; None where no lab has one."""
-    known = sorted((row for row in rows if row.gain is not None), key=lambda row: row.gain or 0.0)
+    told = (row for row in rows if row.gain is not None and np.isfinite(row.gain))
+    known = sorted(told, key=lambda row: row.gain or 0.0)
     if not known:
         return None
     label = f"{spoken(target.name)}, how much smaller each lab's error is together than alone"
