@@ -79,7 +79,8 @@ class _Network(torch.nn.Module):
         return forward(dict(zip(self.names, self.weights, strict=True)), features)
 
     def loss(self, features: torch.Tensor, targets: torch.Tensor, **_: Any) -> torch.Tensor:
-        return ((self(features) - targets) ** 2).mean()
+        loss: torch.Tensor = ((self(features) - targets) ** 2).mean()
+        return loss
 
     def metrics(self, features: torch.Tensor, targets: torch.Tensor, **_: Any) -> dict[str, Any]:
         return {}
