@@ -253,7 +253,8 @@ def test_law_4_on_a_gpu() -> None:
 
 def test_how_labs_are_cut_follows_from_their_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = tasks_of([table(lab, 12, 2) for lab in range(9)], first_head(2))
-    monkeypatch.setitem(stacked_training.CHUNK_BYTES, "cpu", 4 * tasks[0].features.nbytes)
+    state = 4 * sum(array.nbytes for array in tasks[0].head.values())
+    monkeypatch.setitem(stacked_training.CHUNK_BYTES, "cpu", 3 * state)
     on_two: list[Any] = train_heads(tasks)
     monkeypatch.setattr(stacked_training, "usable_cores", lambda: 1)
     on_one: list[Any] = train_heads(tasks)
