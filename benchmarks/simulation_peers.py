@@ -2,7 +2,7 @@
 
 PEERS/bin/python -m benchmarks.simulation_peers "Flower with Ray" 100 5
 
-PEERS is an environment that has crossply's dependencies and the peers (`docs/simulation.md`).
+PEERS is an environment as `benchmarks.simulation_speed` describes it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from simulation.grid import InProcessGrid
 
 LABS_FOR_BATCHED = 16
 """With fewer labs a round takes a tenth of a second one after the other; with so many, training
-them together is twice as fast (python -m benchmarks.simulation_speed)."""
+them together is about twice as fast (python -m benchmarks.simulation_speed)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def choose_engine(asked: str, num_labs: int) -> Engine:
     Examples
     --------
     >>> choose_engine("auto", 200).reason
-    'Engine: batched, 200 labs trained together (auto: from 16 labs on at least twice as fast)'
+    'Engine: batched, 200 labs trained together (auto: from 16 labs on about twice as fast)'
     >>> choose_engine("auto", 3).reason
     'Engine: inprocess, 3 labs one after the other (auto: fewer than 16 labs)'
     >>> choose_engine("batched", 3).reason
@@ -57,7 +57,7 @@ def choose_engine(asked: str, num_labs: int) -> Engine:
     why = "as asked"
     if asked == "auto":
         why = f"auto: {'from' if many else 'fewer than'} {LABS_FOR_BATCHED} labs"
-        why += " on at least twice as fast" if many else ""
+        why += " on about twice as fast" if many else ""
     return Engine(name=name, reason=f"Engine: {name}, {num_labs} labs {how} ({why})")
 
 

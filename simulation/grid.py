@@ -28,8 +28,9 @@ LABS_IN_A_ROW = 16
 class InProcessGrid(RunGrid):
     """Virtual labs, one node each, answered one after the other in this process.
 
-    Every message and reply is turned into bytes and back, so that no two labs share memory and
-    nothing passes that could not pass between machines.
+    Every message and reply is written and read back (`simulation.written`): what a lab or the
+    coordinator does to it reaches no other, and nothing passes that could not pass between
+    machines.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ Outcome: TypeAlias = tuple[HeadArrays, float] | Exception
 """A trained head and its loss, as `train_head` returns them, or what it raises."""
 
 CHUNK_BYTES = {"cpu": 12 * 2**20, "cuda": 2 * 2**30}
-"""Of heads, gradients and moments in one chunk: a processor's cache; room for many on a GPU."""
+"""Of heads, gradients, moments and specimens in one chunk: a processor's cache; much on a GPU."""
 
 
 def train_heads(tasks: Sequence[TrainingTask], device: torch.device | None = None) -> list[Outcome]:
@@ -58,7 +58,8 @@ def train_heads(tasks: Sequence[TrainingTask], device: torch.device | None = Non
         groups.setdefault(_kind(task), []).append(index)
     chunks = []
     for alike in groups.values():
-        chunks += _chunks(alike, CHUNK_BYTES[place.type] // _state_bytes(tasks[alike[0]]))
+        largest = max(_num_bytes(tasks[index]) for index in alike)
+        chunks += _chunks(alike, CHUNK_BYTES[place.type] // largest)
     outcomes: list[Outcome] = [RuntimeError("not trained")] * len(tasks)
     workers = usable_cores() if place.type == "cpu" else 1
     with one_thread(), ThreadPoolExecutor(workers) as pool:
@@ -89,8 +90,13 @@ def _chunks(labs: Sequence[int], at_most: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(labs, count)]
 
 
-def _state_bytes(task: TrainingTask) -> int:
-    return 4 * sum(array.nbytes for array in task.head.values())
+def _num_bytes(task: TrainingTask) -> int:
+    """Return what a task takes: head, slopes and two moments; specimens; draws for all epochs."""
+    head = sum(array.nbytes for array in task.head.values())
+    widths = [array.size for array in task.head.values() if array.ndim == 1]
+    hidden_units = sum(widths[:-1]) if task.plan.dropout else 0
+    draws = task.plan.epochs * len(task.features) * (8 + hidden_units)
+    return 4 * head + task.features.nbytes + draws
 
 
 def _train_chunk(tasks: Sequence[TrainingTask], device: torch.device) -> list[Outcome]:

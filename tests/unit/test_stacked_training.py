@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 from hypothesis import given, settings
@@ -186,8 +187,8 @@ def test_chunks_do_not_change_what_is_learned(monkeypatch: pytest.MonkeyPatch) -
     together = train_heads(tasks)
     monkeypatch.setitem(stacked_training.CHUNK_BYTES, "cpu", 1)
     assert_equal(train_heads(tasks), together, tolerance=1e-12)
-    state = 4 * sum(array.nbytes for array in tasks[0].head.values())
-    monkeypatch.setitem(stacked_training.CHUNK_BYTES, "cpu", 3 * state)
+    # the heads of these labs take about a kilobyte, with all that belongs to them two
+    monkeypatch.setitem(stacked_training.CHUNK_BYTES, "cpu", 6000)
     assert_equal(train_heads(tasks), together, tolerance=1e-12)
 
 
@@ -243,6 +244,23 @@ def test_in_float32_errors_agree() -> None:
     found: list[Any] = train_heads(tasks)
     for (_, loss), (_, other) in zip(found, one_by_one(tasks), strict=True):
         assert loss == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_law_4_on_a_gpu() -> None:
+    tasks = tasks_of([table(lab, 3 + lab, 2, 0.2) for lab in range(7)], first_head(2, (6, 3)))
+    assert_equal(train_heads(tasks, torch.device("cuda")), one_by_one(tasks))
+
+
+def test_how_labs_are_cut_follows_from_their_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = tasks_of([table(lab, 12, 2) for lab in range(9)], first_head(2))
+    # the heads of these labs take about a kilobyte, with all that belongs to them two
+    monkeypatch.setitem(stacked_training.CHUNK_BYTES, "cpu", 6000)
+    on_two: list[Any] = train_heads(tasks)
+    monkeypatch.setattr(stacked_training, "usable_cores", lambda: 1)
+    on_one: list[Any] = train_heads(tasks)
+    for (head, _), (other, _) in zip(on_two, on_one, strict=True):
+        assert all((head[name] == other[name]).all() for name in head)
 
 
 def test_no_tasks() -> None:
