@@ -219,11 +219,11 @@ class Consortium:
 
     def model(self) -> Model:
         """Return the released model."""
-        return Model.load(self.server / "run" / "model.safetensors")
+        return Model.load(self.server / "run" / "model" / "model.safetensors")
 
     def model_bytes(self) -> bytes:
         """Return the bytes of the released model."""
-        return (self.server / "run" / "model.safetensors").read_bytes()
+        return (self.server / "run" / "model" / "model.safetensors").read_bytes()
 
     def joined(self, *labs: str, **training: Any) -> None:
         """Agree, and let labs join at a coordinator that is stopped afterwards."""

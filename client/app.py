@@ -18,9 +18,11 @@ from flwr.clientapp import ClientApp
 from client.evaluation import calibrate, evaluate
 from client.lab import Lab
 from client.opening import open_lab
+from client.own_intervals import keep_own_intervals
 from client.training import TrainingPlan, plan_for, train_head
 from common.bundle import Model
 from common.components import product_with
+from common.counts import bucketed
 from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
 from common.federation import load_federation
 from common.gram import GramSums
@@ -38,14 +40,14 @@ from common.messages import (
     EvaluateRequest,
     GramReply,
     HandshakeReply,
-    ModelRequest,
     ReleaseReply,
+    ReleaseRequest,
     StatisticsReply,
     Terms,
     TrainReply,
     TrainRequest,
-    bucketed,
 )
+from common.release import Release
 from common.seeds import seed_for
 from common.standardise import Moments
 
@@ -149,12 +151,23 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
 
 def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Keep the model that a run ended with, and say so."""
-    request = ModelRequest.from_record(record, shapes=federation_shapes(lab.federation))
-    Terms.of(lab.federation).require(request.terms)
-    fingerprint = request.terms.fingerprint
+    request = ReleaseRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    Terms.of(lab.federation).require(request.model.terms)
+    fingerprint = request.model.terms.fingerprint
     if lab.model_path is not None:
-        model = Model(head=request.head, standardiser=request.standardiser, fingerprint=fingerprint)
-        model.save(lab.model_path)
+        release = Release(
+            federation=lab.federation,
+            model=Model(
+                head=request.model.head,
+                standardiser=request.model.standardiser,
+                fingerprint=fingerprint,
+            ),
+            provenance=request.provenance,
+            novelty=request.novelty,
+        )
+        # the model last: where it lies, the lab has all
+        keep_own_intervals(lab, release, lab.model_path)
+        release.write(lab.model_path)
     return ReleaseReply(fingerprint=fingerprint).to_record()
 
 
@@ -198,7 +211,7 @@ def open_lab_folder(context: Context) -> Lab:
     """Open the lab that a Flower node's configuration names.
 
     ``lab`` is the lab's folder; ``federation`` the federation file, by default the one in it;
-    ``model`` the file to keep the shared model in, if any.
+    ``model`` the folder to keep the shared model in, if any.
     """
     folder, model = context.node_config.get("lab"), context.node_config.get("model")
     if not isinstance(folder, str):

@@ -17,6 +17,7 @@ from flwr.app import RecordDict
 from client.policy import Policy
 from client.sent_log import SentLog
 from common.components import PASSES
+from common.counts import bucketed
 from common.errors import PolicyError, RequestError
 from common.federation import Federation
 from common.head import federation_shapes
@@ -38,13 +39,12 @@ from common.messages import (
     EvaluateRequest,
     GramReply,
     HandshakeReply,
-    ModelRequest,
     ReleaseReply,
+    ReleaseRequest,
     StatisticsReply,
     Terms,
     TrainReply,
     TrainRequest,
-    bucketed,
 )
 from common.metrics import ErrorSums
 from common.standardise import Moments
@@ -113,7 +113,7 @@ class Gate:
             TrainRequest.from_record(content, shapes=shapes)
             self._check_number(asked_id, TRAIN, self._policy.rounds_per_day)
         elif message_type == RELEASE:
-            ModelRequest.from_record(content, shapes=shapes)
+            ReleaseRequest.from_record(content, shapes=shapes)
         elif message_type == EVALUATE:
             EvaluateRequest.from_record(content, shapes=shapes)
             self._require(ERROR_SUMS)

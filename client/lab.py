@@ -27,7 +27,7 @@ class Lab:
     min_specimens : int or None
         What the lab itself asks for, where that is more than the federation does.
     model_path : Path or None
-        Where the model of a run is kept; a virtual lab keeps none.
+        The folder that the model of a run is kept in; a virtual lab keeps none.
     """
 
     federation: Federation

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from common.address import split_address
-from common.bundle import FILE_NAME as MODEL_NAME
+from common.bundle import FOLDER_NAME as MODEL_FOLDER
 from common.configuration import Section
 from common.errors import ConfigurationError, StateError
 from common.federation import FILE_NAME, Federation, load_federation
 from common.files import held_alone, require_owner
+from common.sealed import SUMS
 
 if TYPE_CHECKING:
     import grpc
@@ -85,8 +86,13 @@ class Membership:
 
     @property
     def model_path(self) -> Path:
-        """Where the model of the run is kept."""
-        return self.folder / "model" / MODEL_NAME
+        """The folder that the model of the run is kept in."""
+        return self.folder / MODEL_FOLDER
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model of the run has come, with all that belongs to it."""
+        return (self.model_path / SUMS).exists()
 
     def federation(self) -> Federation:
         """Read the agreement.

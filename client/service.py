@@ -44,7 +44,7 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     Returns
     -------
     Path
-        The shared model.
+        The folder of the shared model.
 
     Raises
     ------
@@ -66,16 +66,15 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     log.info("ready", extra={"specimens": len(lab.training) + len(lab.held_out)})
     gate = Gate(federation=federation, lab=membership.lab, policy=policy, log=sent)
     answerer = answerer_for(lab, gate, sent, signals.held)
-    membership.model_path.parent.mkdir(exist_ok=True, mode=0o700)
     Link(
         membership=membership,
         answer=answerer.answer,
         patience=patience,
-        has_model=lambda: membership.model_path.exists() and not answerer.trains,
+        has_model=lambda: membership.has_model and not answerer.trains,
         max_bytes=max_message_bytes(federation),
     ).serve()
     log.info("the run is over", extra={"entries": len(sent), "last_hash": sent.last_hash})
-    if answerer.trains or not membership.model_path.exists():
+    if answerer.trains or not membership.has_model:
         raise LinkError(
             "the run is over, and its model has not come to this lab; ask the coordinator, whose "
             "`crossply server status` says why"

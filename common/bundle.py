@@ -1,4 +1,4 @@
-"""The model that a run ends with, as one file: a head, its standardiser, and whose they are."""
+"""A head, its standardiser, and whose they are, as one file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from common.errors import StateError
-from common.files import write_atomically
 from common.standardise import Standardiser
 
 if TYPE_CHECKING:
     # torch comes with it, and commands that only look at a folder do without
     from common.head import HeadArrays
+
+FOLDER_NAME = "model"
+"""Of a released model (`common.release`)."""
 
 FILE_NAME = "model.safetensors"
 
@@ -40,26 +42,36 @@ class Model:
     standardiser: Standardiser
     fingerprint: str
 
-    def save(self, path: Path) -> None:
-        """Write the model, whole or not at all.
+    def to_bytes(self) -> bytes:
+        """Return the file: the same bytes whenever it is made."""
+        arrays = {HEAD + name: np.ascontiguousarray(a) for name, a in self.head.items()}
+        for name, array in vars(self.standardiser).items():
+            arrays[STANDARDISER + name] = np.ascontiguousarray(array)
+        return save_tensors(arrays, metadata={"fingerprint": self.fingerprint})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: Path) -> Model:
+        """Read a model.
 
         Raises
         ------
         StateError
-            If it cannot be written, for want of space or rights.
+            Names the source, if it is cut, or no model of crossply.
         """
-        arrays = {HEAD + name: np.ascontiguousarray(a) for name, a in self.head.items()}
-        for name, array in vars(self.standardiser).items():
-            arrays[STANDARDISER + name] = np.ascontiguousarray(array)
-        content = save_tensors(arrays, metadata={"fingerprint": self.fingerprint})
         try:
-            write_atomically(path, content)
-        except OSError as error:
-            raise StateError(f"{path} cannot be written: {error.strerror}; make room") from error
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            arrays = load_tensors(content)
+            return cls(
+                head=_in_order(_below(HEAD, arrays)),
+                standardiser=Standardiser(**_below(STANDARDISER, arrays)),
+                fingerprint=header["__metadata__"]["fingerprint"],
+            )
+        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise StateError(f"{source} is no model of crossply, or was cut or altered") from error
 
     @classmethod
     def load(cls, path: Path) -> Model:
-        """Read a model.
+        """Read a model's file.
 
         Raises
         ------
@@ -68,15 +80,9 @@ class Model:
         """
         try:
             content = path.read_bytes()
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-            arrays = load_tensors(content)
-            return cls(
-                head=_below(HEAD, arrays),
-                standardiser=Standardiser(**_below(STANDARDISER, arrays)),
-                fingerprint=header["__metadata__"]["fingerprint"],
-            )
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise StateError(f"{path} is no model of crossply, or was cut or altered") from error
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}; it is no model of crossply") from error
+        return cls.from_bytes(content, path)
 
 
 def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -85,3 +91,9 @@ def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
+
+
+def _in_order(head: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a head in the order of its layers, weight before bias, which safetensors sorts."""
+    names = [f"{layer}.{part}" for layer in range(len(head) // 2) for part in ("weight", "bias")]
+    return {name: head[name] for name in names}

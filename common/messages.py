@@ -25,6 +25,7 @@ from common.head import HeadArrays, federation_shapes, linear_shapes
 from common.intervals import CalibrationSums
 from common.metrics import ErrorSums
 from common.novelty import Novelty
+from common.provenance import Provenance
 from common.records import RecordReader, Shapes, array_record, vectors
 from common.standardise import Moments, Standardiser
 
@@ -50,9 +51,11 @@ BASELINE = "baseline"
 BASELINE_ERROR_SUMS = "baseline-error-sums"
 NOVELTY = "novelty"
 CALIBRATION_SUMS = "calibration-sums"
+PROVENANCE = "provenance"
 
 RUN = "run"
 LABS = "labs"
+MOST_LABS = 10_000
 
 FINGERPRINT = "fingerprint"
 VERSION = "version"
@@ -347,7 +350,7 @@ class TrainReply:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRequest:
-    """The shared head and the standardiser: to be tried on held-out specimens, or to be kept."""
+    """The shared head and the standardiser: part of what is to be tried, and of what is kept."""
 
     terms: Terms
     head: HeadArrays
@@ -407,15 +410,13 @@ class EvaluateRequest:
         reader = RecordReader(record, RequestError)
         model = ModelRequest.from_record(record, shapes=shapes)
         num_features = len(model.standardiser.feature_mean)
-        baseline, novelty = None, None
+        baseline = None
         if BASELINE in record:
             linear = linear_shapes(num_features, len(model.standardiser.target_mean))
             baseline = reader.arrays(BASELINE, linear, "float32")
-        if NOVELTY in record:
-            directions = reader.columns(NOVELTY, "directions", MOST_COMPONENTS)
-            expected = Novelty.shapes(num_features, directions)
-            novelty = Novelty.from_arrays(reader.arrays(NOVELTY, expected, "float64"))
-        return cls(model=model, baseline=baseline, novelty=novelty)
+        return cls(
+            model=model, baseline=baseline, novelty=_read_novelty(record, reader, num_features)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,18 +456,77 @@ class EvaluateReply:
     def from_record(cls, record: RecordDict, *, num_targets: int) -> EvaluateReply:
         """Read the record; raise ReplyError if it breaks the schema."""
         reader = RecordReader(record, ReplyError)
-        sums = vectors([field.name for field in fields(ErrorSums)], num_targets)
-        baseline, calibration = None, None
-        if BASELINE_ERROR_SUMS in record:
-            baseline = ErrorSums(**reader.arrays(BASELINE_ERROR_SUMS, sums, "float64"))
-        if CALIBRATION_SUMS in record:
-            expected = CalibrationSums.shapes(num_targets)
-            calibration = CalibrationSums(**reader.arrays(CALIBRATION_SUMS, expected, "float64"))
         return cls(
             num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
-            errors=ErrorSums(**reader.arrays(ERROR_SUMS, sums, "float64")),
-            baseline=baseline,
-            calibration=calibration,
+            errors=_read_errors(reader, ERROR_SUMS, num_targets),
+            baseline=(
+                _read_errors(reader, BASELINE_ERROR_SUMS, num_targets)
+                if BASELINE_ERROR_SUMS in record
+                else None
+            ),
+            calibration=_read_calibration(record, reader, num_targets),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRequest:
+    """The model to be kept, and all that its folder is made of beside the agreement.
+
+    Attributes
+    ----------
+    model : ModelRequest
+    provenance : Provenance
+        Sums over labs; by lab, names, rounded numbers of specimens, and how ridge regression over
+        the others does there.
+    novelty : Novelty, optional
+    """
+
+    model: ModelRequest
+    provenance: Provenance
+    novelty: Novelty | None = None
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        told, record = self.provenance, self.model.to_record()
+        arrays = {name: getattr(told, name) for name in Provenance.shapes(0, 0)}
+        record[PROVENANCE] = array_record(arrays)
+        config = {**self.model.terms.to_config(), LABS: list(told.labs)}
+        record[CONFIG] = ConfigRecord(cast(Any, config))
+        for key, errors in ((ERROR_SUMS, told.errors), (BASELINE_ERROR_SUMS, told.baseline)):
+            if errors is not None:
+                record[key] = array_record(vars(errors))
+        if told.calibration is not None:
+            record[CALIBRATION_SUMS] = array_record(vars(told.calibration))
+        if self.novelty is not None:
+            record[NOVELTY] = array_record(self.novelty.arrays())
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> ReleaseRequest:
+        """Read the record; raise RequestError if it breaks the schema."""
+        reader = RecordReader(record, RequestError)
+        model = ModelRequest.from_record(record, shapes=shapes)
+        labs = reader.config(CONFIG).names(LABS, MOST_LABS)
+        num_features = len(model.standardiser.feature_mean)
+        num_targets = len(model.standardiser.target_mean)
+        expected = Provenance.shapes(len(labs), num_targets)
+        arrays = reader.arrays(PROVENANCE, expected, "float64")
+        if any(array.min(initial=0.0) < 0 for array in arrays.values()):
+            raise RequestError(f"{PROVENANCE}: holds a number below zero")
+        errors, baseline = (
+            _read_errors(reader, key, num_targets) if key in record else None
+            for key in (ERROR_SUMS, BASELINE_ERROR_SUMS)
+        )
+        return cls(
+            model=model,
+            provenance=Provenance(
+                labs=labs,
+                errors=errors,
+                baseline=baseline,
+                calibration=_read_calibration(record, reader, num_targets),
+                **arrays,
+            ),
+            novelty=_read_novelty(record, reader, num_features),
         )
 
 
@@ -494,8 +554,8 @@ def _our_version() -> str:
 def max_message_bytes(federation: Federation) -> int:
     """Return a size that no message between this federation's labs and coordinator exceeds.
 
-    Twice the head in float32, sums, standardisers and a basis in float64, and a megabyte around
-    them.
+    Twice the head in float32, sums, standardisers and a basis (or the fewer directions of novelty)
+    in float64, and two megabytes around them, which hold the names of `MOST_LABS` labs.
     """
     num_features, num_targets = federation.num_features, len(federation.targets)
     head = sum(4 * prod(shape) for shape in federation_shapes(federation).values())
@@ -503,20 +563,9 @@ def max_message_bytes(federation: Federation) -> int:
     components = min(MOST_COMPONENTS, num_features)
     basis = 8 * num_features * components
     gram = sum(8 * prod(shape) for shape in GramSums.shapes(components, num_targets).values())
-    return 2 * head + 16 * vectors + max(basis, gram) + 1_000_000
-
-
-def bucketed(count: int) -> int:
-    """Round a count down to 1, 2 or 5 times a power of ten, which says little about one lab.
-
-    Examples
-    --------
-    >>> [bucketed(count) for count in (1, 19, 57, 480)]
-    [1, 10, 50, 200]
-    """
-    power = int(10 ** (len(str(count)) - 1))
-    leading = count // power
-    return (5 if leading >= 5 else 2 if leading >= 2 else 1) * power
+    calibration = sum(8 * prod(shape) for shape in CalibrationSums.shapes(num_targets).values())
+    of_labs = sum(8 * prod(shape) for shape in Provenance.shapes(MOST_LABS, num_targets).values())
+    return 2 * head + 16 * vectors + max(basis, gram) + calibration + of_labs + 2_000_000
 
 
 def head_record(head: HeadArrays) -> ArrayRecord:
@@ -547,3 +596,25 @@ def _read_standardiser(reader: RecordReader, shapes: Shapes) -> Standardiser:
         **vectors(("target_mean", "target_scale"), num_targets),
     }
     return Standardiser(**reader.arrays(STANDARDISER, expected, "float64"))
+
+
+def _read_novelty(record: RecordDict, reader: RecordReader, num_features: int) -> Novelty | None:
+    if NOVELTY not in record:
+        return None
+    directions = reader.columns(NOVELTY, "directions", MOST_COMPONENTS)
+    expected = Novelty.shapes(num_features, directions)
+    return Novelty.from_arrays(reader.arrays(NOVELTY, expected, "float64"))
+
+
+def _read_errors(reader: RecordReader, key: str, num_targets: int) -> ErrorSums:
+    sums = vectors([field.name for field in fields(ErrorSums)], num_targets)
+    return ErrorSums(**reader.arrays(key, sums, "float64"))
+
+
+def _read_calibration(
+    record: RecordDict, reader: RecordReader, num_targets: int
+) -> CalibrationSums | None:
+    if CALIBRATION_SUMS not in record:
+        return None
+    expected = CalibrationSums.shapes(num_targets)
+    return CalibrationSums(**reader.arrays(CALIBRATION_SUMS, expected, "float64"))

@@ -188,6 +188,14 @@ class Values:
             raise self._error(f"{key}: expected a list of texts")
         return tuple(value)
 
+    def names(self, key: str, most: int) -> tuple[str, ...]:
+        """Return a list of at most so many short printable texts, each of them once."""
+        found = self.texts(key)
+        short = all(0 < len(name) <= 200 and name.isprintable() for name in found)
+        if len(found) > most or not short or len(set(found)) != len(found):
+            raise self._error(f"{key}: expected at most {most} different names")
+        return found
+
     def count(self, key: str) -> int:
         """Return a whole number of at least 1."""
         value = self._values.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from common.intervals import CalibrationSums, Intervals
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.ridge import RidgeFit, fit_ridge
+
+Kind = Literal["errors", "baseline", "calibration"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,16 @@ class Evaluation:
     errors: Mapping[str, ErrorSums] = field(default_factory=dict)
     baseline: Mapping[str, ErrorSums] = field(default_factory=dict)
     calibration: Mapping[str, CalibrationSums] = field(default_factory=dict)
+
+    def total(self, kind: Kind) -> Any:
+        """Return the sums over all labs that tell, or None where none does.
+
+        Returns
+        -------
+        ErrorSums, CalibrationSums or None
+        """
+        of_labs = list(getattr(self, kind).values())
+        return sum(of_labs[1:], start=of_labs[0]) if of_labs else None
 
     def counts(self, lab: str | None = None) -> np.ndarray | None:
         """Return the counted scores of one lab or of all, or None where nobody tells any.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
 from common.components import PASSES, first_basis, num_components, orthonormal
 from common.errors import ReplyError
@@ -25,10 +25,12 @@ from common.messages import (
     HandshakeReply,
     ModelRequest,
     ReleaseReply,
+    ReleaseRequest,
     StatisticsReply,
     TrainReply,
     message_to,
 )
+from common.release import Release
 from common.standardise import Standardiser
 from server.aggregation import mean_loss
 from server.asking import Asker, Check
@@ -227,9 +229,7 @@ class Coordinator(Asker):
             },
         )
 
-    def release(
-        self, head: HeadArrays, standardiser: Standardiser, labs: Collection[str]
-    ) -> tuple[str, ...]:
+    def release(self, release: Release, labs: Collection[str]) -> tuple[str, ...]:
         """Hand the model to these labs, and return those that say that they have kept it.
 
         A lab that is away stays without it, and costs the others nothing: there is no quorum.
@@ -241,7 +241,12 @@ class Coordinator(Asker):
                 raise ReplyError("has kept the model of another agreement")
             kept.append(self.roster.name(node))
 
-        record = self._model_record(head, standardiser)
+        model = ModelRequest(
+            terms=self._terms, head=release.model.head, standardiser=release.model.standardiser
+        )
+        record = ReleaseRequest(
+            model=model, provenance=release.provenance, novelty=release.novelty
+        ).to_record()
         nodes = [node for node in self.roster.names if self.roster.name(node) in labs]
         self._ask([message_to(node, RELEASE, record) for node in nodes], check)
         return tuple(sorted(kept))
@@ -268,10 +273,6 @@ class Coordinator(Asker):
         screened = self._ask(requests, check)
         self._require_answers(len(requests), "sums of products", screened)
         self.roster.exclude(screened.broken)
-
-    def _model_record(self, head: HeadArrays, standardiser: Standardiser) -> RecordDict:
-        request = ModelRequest(terms=self._terms, head=head, standardiser=standardiser)
-        return request.to_record()
 
     def _check_name(self, node: int, hello: HandshakeReply) -> None:
         enrolled = self.roster.enrolled.get(node, hello.lab)

@@ -1,38 +1,35 @@
-"""What a run leaves in a folder: the model, and ``result.json`` beside it."""
+"""What a run leaves in a folder: the released model, and ``result.json`` beside it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.bundle import FILE_NAME as MODEL_NAME
-from common.bundle import Model
+from common.bundle import FOLDER_NAME as MODEL_FOLDER
 from common.errors import StateError
 from common.federation import Federation
 from common.files import write_atomically
 from common.metrics import ErrorSums
+from server.release import release_of
 from server.state import RunResult
 
 RESULT_NAME = "result.json"
 
 
 def write_result(folder: Path, federation: Federation, result: RunResult) -> None:
-    """Write the model, and ``result.json`` beside it: the same bytes whenever it is done again.
+    """Write ``model/``, and ``result.json`` beside it: the same bytes whenever it is done again.
 
     Raises
     ------
     StateError
         If the folder cannot be written to.
     """
-    fingerprint = federation.fingerprint()
-    model = Model(head=result.head, standardiser=result.standardiser, fingerprint=fingerprint)
     try:
         folder.mkdir(exist_ok=True, mode=0o700)
-        model.save(folder / MODEL_NAME)
+        release_of(federation, result).write(folder / MODEL_FOLDER)
         text = json.dumps(_record(federation, result), indent=2) + "\n"
         write_atomically(folder / RESULT_NAME, text)
     except OSError as error:
@@ -55,7 +52,7 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
         "errors": {
             lab: _metrics(sums, federation) for lab, sums in result.evaluation.errors.items()
         },
-        "errors_of_all": _metrics(_total(result.evaluation.errors), federation),
+        "errors_of_all": _metrics(result.evaluation.total("errors"), federation),
     }
 
 
@@ -63,10 +60,3 @@ def _metrics(sums: ErrorSums | None, federation: Federation) -> dict[str, Any]:
     if sums is None:
         return {}
     return {name: sums.metrics(index) for index, name in enumerate(federation.targets)}
-
-
-def _total(evaluation: Mapping[str, ErrorSums]) -> ErrorSums | None:
-    if not evaluation:
-        return None
-    first, *others = evaluation.values()
-    return sum(others, start=first)

@@ -18,6 +18,7 @@ from common.federation import Federation
 from common.head import federation_shapes, initial_head
 from common.seeds import seed_global_streams
 from server.phases import Coordinator
+from server.release import release_of
 from server.roster import Roster
 from server.state import Progress, RoundRecord, RoundState, RunResult
 
@@ -200,7 +201,8 @@ def _evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions)
 
 def _release(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
     options.watcher.entered("release")
-    kept = coordinator.release(progress.state.head, progress.standardiser, progress.unreleased)
+    release = release_of(coordinator.federation, progress.result())
+    kept = coordinator.release(release, progress.unreleased)
     return replace(progress, released=tuple(sorted({*progress.released, *kept})))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.counts import bucketed
 from common.errors import ReplyError
 from common.federation import Federation
 from common.head import HeadArrays
@@ -13,7 +14,6 @@ from common.messages import (
     GramReply,
     StatisticsReply,
     TrainReply,
-    bucketed,
 )
 from common.metrics import ErrorSums
 from common.standardise import CLIP, Moments

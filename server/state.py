@@ -86,6 +86,7 @@ class Progress:
             standardiser=self.standardiser,
             history=self.state.history,
             labs=tuple(sorted(self.roster.names.values())),
+            num_examples={self.roster.name(node): n for node, n in self.roster.buckets.items()},
             standardised=tuple(self.roster.standardised),
             excluded=self.roster.excluded,
             products=self.products,
@@ -102,6 +103,8 @@ class RunResult:
     ----------
     labs : tuple of str
         Those that were in at the end.
+    num_examples : dict of str to int
+        Training specimens of each lab that shook hands, rounded down by the lab itself.
     standardised : tuple of str
         Those whose sums the standardiser was made of.
     excluded : dict of str to str
@@ -117,6 +120,7 @@ class RunResult:
     standardiser: Standardiser
     history: tuple[RoundRecord, ...]
     labs: tuple[str, ...]
+    num_examples: dict[str, int]
     standardised: tuple[str, ...]
     excluded: dict[str, str]
     products: Products | None

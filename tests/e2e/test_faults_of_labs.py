@@ -161,7 +161,7 @@ def test_fault_7_it_gives_up_at_the_limit_and_releases_nothing(site: Consortium)
     assert coordinator.exit_code() == 1
     last = coordinator.text().strip().splitlines()[-1]
     assert "2 of 3 labs took part and the quorum is 3; missing: bremen (not connected)" in last
-    assert not (site.server / "run" / "model.safetensors").exists()
+    assert not (site.server / "run" / "model").exists()
 
 
 def test_fault_8_labs_that_never_come_are_named(site: Consortium) -> None:

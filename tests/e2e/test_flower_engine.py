@@ -16,6 +16,7 @@ from client.app import client_app
 from client.opening import open_lab
 from common.bundle import Model
 from common.federation import load_federation
+from common.sealed import read_sealed
 from server.rounds import run_federation
 from simulation.grid import InProcessGrid
 
@@ -61,7 +62,7 @@ def test_a_run_on_superlink_and_supernodes_has_the_bits_of_a_run_in_one_process(
 ) -> None:
     monkeypatch.setenv("CROSSPLY_CACHE", cluster.environment["CROSSPLY_CACHE"])
     expected = in_one_process(cluster.folder, agreement)
-    kept = {name: cluster.folder / f"model-{name}.safetensors" for name in LABS}
+    kept = {name: cluster.folder / f"model-{name}" for name in LABS}
     cluster.open(
         agreement,
         {
@@ -73,7 +74,7 @@ def test_a_run_on_superlink_and_supernodes_has_the_bits_of_a_run_in_one_process(
     status = cluster.run(ROOT, f'federation="{agreement}" result="{result}"', RUN_S)
 
     assert status == "finished:completed", cluster.logs()
-    model = Model.load(result / "model.safetensors")
+    model = Model.load(result / "model" / "model.safetensors")
     assert model.head.keys() == expected.head.keys()
     for name, array in expected.head.items():
         np.testing.assert_array_equal(model.head[name], array)
@@ -81,4 +82,4 @@ def test_a_run_on_superlink_and_supernodes_has_the_bits_of_a_run_in_one_process(
     assert record["labs"] == record["have_the_model"] == ["north", "south"]
     assert [entry["labs"] for entry in record["rounds"]] == [["north", "south"]]
     for path in kept.values():
-        assert path.read_bytes() == (result / "model.safetensors").read_bytes()
+        assert read_sealed(path) == read_sealed(result / "model")

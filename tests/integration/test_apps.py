@@ -10,7 +10,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import client.app
 import server.app
-from common.messages import HANDSHAKE, HEAD, Terms, bucketed, message_to
+from common.counts import bucketed
+from common.messages import HANDSHAKE, HEAD, Terms, message_to
 from simulation.grid import InProcessGrid
 
 STRANGER = Terms(fingerprint="0" * 64, version="0.0.1").to_record()

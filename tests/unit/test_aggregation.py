@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from common.counts import bucketed
 from common.errors import ReplyError
 from common.federation import Federation
-from common.messages import StatisticsReply, bucketed
+from common.messages import StatisticsReply
 from common.standardise import Moments
 from server.screening import check_statistics
 

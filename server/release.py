@@ -1,0 +1,83 @@
+"""What a run releases, made of what it ended with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.bundle import Model
+from common.federation import Federation
+from common.provenance import Provenance
+from common.release import Release
+from common.ridge import fit_ridge
+from common.standardise import Standardiser
+from server.evidence import Products
+from server.state import RunResult
+
+
+def release_of(federation: Federation, result: RunResult) -> Release:
+    """Return what a run releases: the same whenever it is asked for again.
+
+    Parameters
+    ----------
+    federation : Federation
+    result : RunResult
+    """
+    labs = tuple(sorted({lab for record in result.history for lab in record.labs}))
+    shape = (len(labs), len(federation.targets))
+    count, squared = np.zeros(shape), np.zeros(shape)
+    if result.products is not None:
+        least = federation.privacy.min_specimens
+        left_out = left_out_errors(result.products, result.standardiser, least)
+        for row, lab in enumerate(labs):
+            if lab in left_out:
+                count[row], squared[row] = left_out[lab]
+    evaluation = result.evaluation
+    return Release(
+        federation=federation,
+        model=Model(
+            head=result.head,
+            standardiser=result.standardiser,
+            fingerprint=federation.fingerprint(),
+        ),
+        provenance=Provenance(
+            labs=labs,
+            num_examples=np.array([result.num_examples.get(lab, 0) for lab in labs], np.float64),
+            left_out_count=count,
+            left_out_squared=squared,
+            errors=evaluation.total("errors"),
+            baseline=evaluation.total("baseline"),
+            calibration=evaluation.total("calibration"),
+        ),
+        novelty=(None if result.products is None else evaluation.novelty(result.products.novelty)),
+    )
+
+
+def left_out_errors(
+    products: Products, standardiser: Standardiser, min_specimens: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Tell what a new lab would get: ridge regression over the others, tried on each lab's sums.
+
+    Parameters
+    ----------
+    products : Products
+    standardiser : Standardiser
+    min_specimens : int
+        A lab with fewer specimens of a target is not told of.
+
+    Returns
+    -------
+    dict of str to pair of ndarray of shape (n_targets,)
+        By lab: specimens, and the sum of squared errors in the targets' units, squared.
+    """
+    found = {}
+    for lab, own in products.of_labs.items():
+        others = [sums for name, sums in products.of_labs.items() if name != lab]
+        if not others:
+            continue
+        # added up anew: the difference from the total would carry rounding of the large into it
+        fit = fit_ridge(sum(others[1:], start=others[0]))
+        told = own.counts >= min_specimens
+        mean_square = fit.mean_square_over(own) * standardiser.target_scale**2
+        count = np.where(told, own.counts, 0.0)
+        found[lab] = count, np.where(told, mean_square, 0.0) * count
+    return found

@@ -1,0 +1,123 @@
+"""What a run releases, at the coordinator and at its labs, over messages."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from client.app import client_app
+from client.evaluation import calibrate, predict_in_units
+from client.lab import Lab, split_lab
+from client.own_intervals import load_own_intervals, own_path
+from client.specimens import Specimens
+from common.federation import Federation
+from common.intervals import Intervals, shrunk
+from common.release import load_release
+from common.ridge import fit_ridge
+from common.sealed import read_sealed
+from server.release import left_out_errors, release_of
+from server.results import write_result
+from server.rounds import run_federation
+from server.state import RunResult
+from simulation.grid import InProcessGrid
+
+FEDERATION = Federation.model_validate(
+    {
+        "name": "test",
+        "targets": {
+            "strength": {"unit": "MPa", "range": [0, 200]},
+            "modulus": {"unit": "GPa", "range": [0, 50]},
+        },
+        "imaging": {"scale": "fit"},
+        "backbone": {"name": "resnet18"},
+        "head": {"hidden": [8]},
+        "training": {"rounds": 1, "learning_rate": 0.01},
+        "privacy": {"min_specimens": 4},
+    }
+)
+
+
+def lab(name: str, size: int, folder: Path) -> Lab:
+    generator = np.random.default_rng(size)
+    features = generator.gamma(2.0, 0.2, (size, FEDERATION.num_features)).astype(np.float32)
+    weights = np.random.default_rng(0).normal(size=(FEDERATION.num_features, 2))
+    found = Specimens(
+        lab=name,
+        ids=tuple(f"{name}-{index}" for index in range(size)),
+        features=features,
+        targets=np.array([80.0, 20.0]) + features @ weights,
+        groups=np.arange(size),
+    )
+    made = split_lab(found, FEDERATION, np.arange(size) % 3 == 0)
+    return replace(made, model_path=folder / name / "model")
+
+
+def run(folder: Path) -> tuple[RunResult, dict[str, Lab]]:
+    labs = {name: lab(name, size, folder) for name, size in (("a", 60), ("b", 45), ("c", 30))}
+    for name in labs:
+        (folder / name).mkdir()
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    grid = InProcessGrid(app, {name: {"lab": name} for name in labs})
+    return run_federation(grid, FEDERATION), labs
+
+
+def test_everyone_has_the_same_folder_and_each_lab_its_own_intervals(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    assert result.released == ("a", "b", "c")
+    write_result(tmp_path / "run", FEDERATION, result)
+    coordinators = read_sealed(tmp_path / "run" / "model")
+    told = release_of(FEDERATION, result).provenance
+    assert told.calibration is not None
+    for made in labs.values():
+        assert made.model_path is not None
+        assert read_sealed(made.model_path) == coordinators
+        released = load_release(made.model_path)
+        own = load_own_intervals(made.model_path, released)
+        head, standardiser = result.head, result.standardiser
+        counts = calibrate(head, standardiser, made.held_out, FEDERATION, None).counts.sum(axis=0)
+        everyone = told.calibration.counts.sum(axis=0)
+        expected = Intervals.calibrated(shrunk(counts, everyone)).quantile
+        assert own is not None
+        np.testing.assert_array_equal(own.quantile, expected)
+    # they belong to this very release, and to no other
+    assert load_own_intervals(tmp_path / "a" / "model", replace(released, digest="")) is None
+    assert own_path(tmp_path / "a" / "model").exists()
+
+
+def test_the_left_out_error_is_that_of_a_fit_to_the_others_specimens(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    assert result.products is not None
+    basis, standardiser = result.products.basis, result.standardiser
+    found = left_out_errors(result.products, standardiser, 4)
+    others = [labs[name].training for name in ("a", "b")]
+    x = np.concatenate([standardiser.features(of_lab.features) @ basis for of_lab in others])
+    y = np.concatenate([standardiser.targets(of_lab.targets) for of_lab in others])
+    sums = [result.products.of_labs[name] for name in ("a", "b")]
+    penalty = fit_ridge(sums[0] + sums[1]).penalty
+    own = labs["c"].training
+    count, squared = found["c"]
+    assert count.tolist() == [20.0, 20.0]
+    for target in range(2):
+        fit = Ridge(alpha=penalty[target]).fit(x.astype(np.float64), y[:, target])
+        predicted = fit.predict((standardiser.features(own.features) @ basis).astype(np.float64))
+        error = standardiser.in_units(predicted[:, None])[:, target] - own.targets[:, target]
+        assert squared[target] == pytest.approx((error**2).sum(), rel=1e-3)
+    assert left_out_errors(result.products, standardiser, 25)["c"][0].tolist() == [0.0, 0.0]
+
+
+def test_the_card_has_the_errors_of_the_run(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    text = release_of(FEDERATION, result).files["card.md"].decode()
+    errors = [
+        np.abs(
+            predict_in_units(result.head, result.standardiser, made.held_out.features)
+            - made.held_out.targets
+        )
+        for made in labs.values()
+    ]
+    mae = np.concatenate(errors).mean(axis=0)
+    assert f"| strength | 20 or more | {mae[0]:.3g} MPa |" in text
+    assert "| a | 20 or more |" in text
+    assert "proves nothing" in text
