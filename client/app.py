@@ -19,6 +19,7 @@ from client.evaluation import calibrate, evaluate
 from client.lab import Lab
 from client.opening import open_lab
 from client.own_intervals import keep_own_intervals
+from client.own_report import write_own_report
 from client.training import TrainingPlan, plan_for, train_head
 from common.bundle import Model
 from common.components import product_with
@@ -167,6 +168,7 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
         )
         # the model last: where it lies, the lab has all
         keep_own_intervals(lab, release, lab.model_path)
+        write_own_report(lab, release, lab.model_path)
         release.write(lab.model_path)
     return ReleaseReply(fingerprint=fingerprint).to_record()
 

@@ -114,7 +114,7 @@ def start(
     require_tls13()
     from common.logs import configure_logs
     from common.units import seconds
-    from server.results import RESULT_NAME
+    from server.results import REPORT_NAME, RESULT_NAME
     from server.service import ServeOptions, serve
     from server.state_folder import open_coordination
 
@@ -126,7 +126,31 @@ def start(
     except Stopped:
         typer.echo("Stopped; the same command goes on where the run was.")
         return
-    typer.echo(f"The run is finished; its model and {RESULT_NAME} are in {folder}.")
+    typer.echo(f"The run is finished; its model, {RESULT_NAME} and {REPORT_NAME} are in {folder}.")
+
+
+@app.command()
+def report(
+    state: State = DEFAULT_STATE,
+    contributions: Annotated[
+        bool,
+        typer.Option("--contributions", help="Say what each lab contributes: once labs agree."),
+    ] = False,
+) -> None:
+    """Write the report of a finished run again: all labs, and nothing of a single specimen."""
+    from common.errors import StateError
+    from server.checkpoint import Checkpoints
+    from server.results import write_page
+    from server.state_folder import open_coordination
+
+    coordination = open_coordination(state)
+    progress = Checkpoints(coordination.run_folder, coordination.fingerprint).load()
+    if progress is None or progress.phase != "finished":
+        raise StateError(f"the run in {state} has not finished; see: crossply server status")
+    path = write_page(
+        coordination.run_folder, coordination.federation(), progress.result(), judged=contributions
+    )
+    typer.echo(f"Written to {path}.")
 
 
 @app.command()

@@ -8,8 +8,8 @@ from common.bundle import Model
 from common.federation import Federation
 from common.provenance import Provenance
 from common.release import Release
-from common.ridge import fit_ridge
 from common.standardise import Standardiser
+from server.contribution import leave_one_lab_out
 from server.evidence import Products
 from server.state import RunResult
 
@@ -70,12 +70,8 @@ def left_out_errors(
         By lab: specimens, and the sum of squared errors in the targets' units, squared.
     """
     found = {}
-    for lab, own in products.of_labs.items():
-        others = [sums for name, sums in products.of_labs.items() if name != lab]
-        if not others:
-            continue
-        # added up anew: the difference from the total would carry rounding of the large into it
-        fit = fit_ridge(sum(others[1:], start=others[0]))
+    for lab, fit in leave_one_lab_out(products.of_labs).items():
+        own = products.of_labs[lab]
         told = own.counts >= min_specimens
         mean_square = fit.mean_square_over(own) * standardiser.target_scale**2
         count = np.where(told, own.counts, 0.0)

@@ -1,4 +1,4 @@
-"""What a run leaves in a folder: the released model, and ``result.json`` beside it."""
+"""What a run leaves in a folder: the released model, ``result.json`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from common.errors import StateError
 from common.federation import Federation
 from common.files import write_atomically
 from common.metrics import ErrorSums
+from common.threads import one_thread
 from server.release import release_of
 from server.state import RunResult
 
-RESULT_NAME = "result.json"
+RESULT_NAME, REPORT_NAME = "result.json", "report.html"
 
 
 def write_result(folder: Path, federation: Federation, result: RunResult) -> None:
@@ -36,6 +37,39 @@ def write_result(folder: Path, federation: Federation, result: RunResult) -> Non
         raise StateError(
             f"the result cannot be written to {folder}: {error.strerror}; make room and start again"
         ) from error
+
+
+def write_page(
+    folder: Path, federation: Federation, result: RunResult, *, judged: bool = False
+) -> Path:
+    """Write ``report.html`` for the coordinator and all labs, and return its path.
+
+    Parameters
+    ----------
+    folder : Path
+    federation : Federation
+    result : RunResult
+    judged : bool
+        Whether it says what each lab contributes: labs should have agreed to that.
+
+    Raises
+    ------
+    StateError
+        If the folder cannot be written to.
+    """
+    # matplotlib comes with it, and a coordinator that waits needs none
+    from common.report.page import write_report
+    from server.page import coordinator_report
+
+    path = folder / REPORT_NAME
+    try:
+        with one_thread():
+            write_report(path, coordinator_report(federation, result, judged=judged))
+    except OSError as error:
+        raise StateError(
+            f"{path} cannot be written: {error.strerror}; make room, then: crossply server report"
+        ) from error
+    return path
 
 
 def _record(federation: Federation, result: RunResult) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from server.link import LinkGrid
 from server.link_server import LinkServer
 from server.link_service import Agreement, LinkService
 from server.register import Register
-from server.results import write_result
+from server.results import write_page, write_result
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import Progress, RoundRecord, RunResult
 from server.state_folder import Coordination
@@ -85,6 +85,7 @@ def serve(state: Coordination, options: ServeOptions) -> Path:
             log.info("the run has finished before; nothing is trained")
             write_result(state.run_folder, federation, progress.result())
             if not progress.unreleased:
+                write_page(state.run_folder, federation, progress.result())
                 return state.run_folder
         register = Register(state.folder)
         exchange = Exchange(grace=options.grace)
@@ -101,6 +102,7 @@ def serve(state: Coordination, options: ServeOptions) -> Path:
             raise
         finally:
             server.stop(grace=1.0)
+        write_page(state.run_folder, federation, result)
         return state.run_folder
 
 

@@ -7,24 +7,19 @@ from importlib.metadata import version
 
 import numpy as np
 
-from client.choice import OFFSET, PERSONALISED, SHARED
-from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
+from client.report_rows import lab_row, targets_of
 from common.report.content import (
     CalibrationRow,
     Contribution,
     Evidence,
     Head,
     InsideShare,
-    LabRow,
     LeftOut,
     Matrix,
-    Model,
     ModeRow,
     ParitySeries,
     SimulationReport,
-    Target,
     TrainingRound,
-    Verdict,
 )
 from simulation.calibration import ALL, Calibrated, calibrated, coverages, inside_the_domain
 from simulation.crosslab import (
@@ -37,12 +32,6 @@ from simulation.crosslab import (
 from simulation.experiment import Outcome
 from simulation.verdict import gains
 
-VERDICTS: dict[str, Verdict] = {JOIN: "join", HOLD: "hold", NO_DIFFERENCE: "no difference"}
-MODELS: dict[str, Model] = {
-    SHARED: "shared",
-    PERSONALISED: "personalised",
-    OFFSET: "with offset",
-}
 SHOWN = ("federated", "local")
 """Modes whose specimens are drawn one by one."""
 
@@ -73,12 +62,9 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
     return SimulationReport(
         head=head,
         evidence=Evidence(
-            targets=tuple(
-                Target(name=name, unit=target.unit, low=target.range[0], high=target.range[1])
-                for name, target in federation.targets.items()
-            ),
+            targets=targets_of(federation),
             modes=_modes(outcome, labels),
-            labs=tuple(_lab_row(gain) for gain in gains(outcome)),
+            labs=tuple(lab_row(gain) for gain in gains(outcome)),
             rounds=_rounds(outcome),
             calibration=_calibration(outcome, ends) if ends else (),
             matrices=_matrices(outcome) if together else (),
@@ -99,28 +85,6 @@ def _modes(outcome: Outcome, labels: dict[str, str]) -> tuple[ModeRow, ...]:
             row = ModeRow(target=target, label=labels[mode], is_shared=mode == "federated", **found)
             rows.append(row)
     return tuple(rows)
-
-
-def _lab_row(gain: Gain) -> LabRow:
-    bound = gain.more_specimens is not None and np.isinf(gain.more_specimens)
-    worth = None
-    if gain.more_specimens is not None and gain.verdict == JOIN:
-        worth = gain.most_specimens if bound else max(round(gain.more_specimens), 1)
-    return LabRow(
-        lab=gain.lab,
-        target=gain.target,
-        num_specimens=gain.num_specimens,
-        alone=gain.alone,
-        together=gain.together,
-        personalised=gain.joined,
-        gain=gain.mean,
-        gain_low=gain.low,
-        gain_high=gain.high,
-        verdict=VERDICTS.get(gain.verdict),
-        use="own" if gain.verdict == HOLD else MODELS[gain.use],
-        specimens_worth=worth,
-        is_at_least=bool(bound) and worth is not None,
-    )
 
 
 def _rounds(outcome: Outcome) -> tuple[TrainingRound, ...]:

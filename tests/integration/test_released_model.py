@@ -11,14 +11,16 @@ from client.app import client_app
 from client.evaluation import calibrate, predict_in_units
 from client.lab import Lab, split_lab
 from client.own_intervals import load_own_intervals, own_path
+from client.own_report import own_report, write_own_report
 from client.specimens import Specimens
 from common.federation import Federation
-from common.intervals import Intervals, shrunk
+from common.intervals import GRID, Intervals, quantiles, shrunk
 from common.release import load_release
 from common.ridge import fit_ridge
 from common.sealed import read_sealed
+from server.page import coordinator_report
 from server.release import left_out_errors, release_of
-from server.results import write_result
+from server.results import write_page, write_result
 from server.rounds import run_federation
 from server.state import RunResult
 from simulation.grid import InProcessGrid
@@ -121,3 +123,69 @@ def test_the_card_has_the_errors_of_the_run(tmp_path: Path) -> None:
     assert f"| strength | 20 or more | {mae[0]:.3g} MPa |" in text
     assert "| a | 20 or more |" in text
     assert "proves nothing" in text
+
+
+def test_each_lab_reads_of_its_own_specimens_and_the_coordinator_of_none(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    page = write_page(tmp_path, FEDERATION, result, judged=True).read_text()
+    report = coordinator_report(FEDERATION, result, judged=True)
+    for name, made in labs.items():
+        own = (tmp_path / name / "report.html").read_text()
+        for specimen in made.held_out.ids:
+            assert specimen in own
+            assert specimen not in page
+        # what others have is not in it
+        assert not [
+            one for other in set(labs) - {name} for one in labs[other].held_out.ids if one in own
+        ]
+    assert {row.lab for row in report.evidence.labs} == set(labs)
+    assert {row.lab for row in report.evidence.contributions} == set(labs)
+    unjudged = coordinator_report(FEDERATION, result).evidence
+    assert unjudged.contributions == ()
+    assert any("--contributions" in note for note in unjudged.notes)
+
+
+def test_the_coordinators_coverage_is_that_of_halves_tried_on_each_other(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    report = coordinator_report(FEDERATION, result)
+    found = {(row.lab, row.target, row.level): row.coverage for row in report.evidence.calibration}
+    sums = {
+        name: calibrate(result.head, result.standardiser, made.held_out, FEDERATION, None).counts
+        for name, made in labs.items()
+    }
+    everyone = np.sum(list(sums.values()), axis=0)
+    covered, total = 0.0, 0.0
+    for counts in sums.values():
+        for half in (0, 1):
+            quantile = quantiles(shrunk(counts[1 - half], everyone[1 - half]), (0.9,))[0, 0]
+            edges = np.append(GRID, np.inf)
+            covered += counts[half, 0, edges <= quantile].sum()
+            total += counts[half, 0].sum()
+    assert found[(None, "strength", 0.9)] == pytest.approx(covered / total)
+
+
+def test_a_labs_report_compares_what_it_would_have_alone(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    made = labs["a"]
+    report = own_report(made, release_of(FEDERATION, result))
+    (strength, modulus) = report.evidence.labs
+    assert (strength.target, strength.num_specimens) == ("strength", len(made.held_out))
+    shared = predict_in_units(result.head, result.standardiser, made.held_out.features)
+    expected = np.abs(shared - made.held_out.targets).mean(axis=0)
+    assert strength.together == pytest.approx(expected[0])
+    assert modulus.together == pytest.approx(expected[1])
+    alone = next(row for row in report.evidence.modes if not row.is_shared)
+    assert alone.mae == pytest.approx(strength.alone)
+    assert len(report.specimens) == 2 * len(made.held_out)
+    assert all(one.lower < one.predicted < one.upper for one in report.specimens
+               if one.lower is not None and one.upper is not None)  # fmt: skip
+
+
+def test_a_report_that_cannot_be_written_keeps_no_model_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, labs = run(tmp_path)
+    (tmp_path / "b" / "report.html").unlink()
+    (tmp_path / "b" / "report.html").mkdir()
+    write_own_report(labs["b"], release_of(FEDERATION, result), tmp_path / "b" / "model")
+    assert "no report of this run" in caplog.text

@@ -122,6 +122,7 @@ def test_options_of_the_command() -> None:
         "crossply server invite": {"name", "--valid", "--out", "--state"},
         "crossply server revoke": {"name", "--state"},
         "crossply server start": {"--state", "--wait", "--grace", "--bind", "--log-json"},
+        "crossply server report": {"--state", "--contributions"},
         "crossply server status": {"--state", "--json"},
         "crossply simulate": {
             "folder",

@@ -1,0 +1,232 @@
+"""A lab's own report of a run: on its own specimens, made at the lab, and never sent.
+
+What the coordinator's page cannot tell of a small lab, this one can: nothing here leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from client.alone import train_alone
+from client.evaluation import predict_in_units, second_half
+from client.lab import Lab
+from client.learning_curve import points_of, power_of
+from client.own_intervals import own_intervals
+from client.personalise import personalised
+from client.report_rows import lab_row, targets_of
+from client.uncertainty import spread_in_units
+from client.verdict import Comparison, Gain, gain_of, sentence
+from common.errors import CrossplyError
+from common.metrics import ErrorSums
+from common.release import Release
+from common.report.content import (
+    Evidence,
+    Head,
+    InsideShare,
+    LabReport,
+    ModeRow,
+    OwnSpecimen,
+    ParitySeries,
+)
+
+log = logging.getLogger(__name__)
+
+SHARED_LABEL, ALONE_LABEL = "shared model", "your specimens alone"
+
+
+def report_path(model: Path) -> Path:
+    """Return where the report of a released model lies: beside its folder.
+
+    Examples
+    --------
+    >>> report_path(Path("state/model")).as_posix()
+    'state/report.html'
+    """
+    return model.absolute().parent / "report.html"
+
+
+def write_own_report(lab: Lab, release: Release, model: Path) -> None:
+    """Write the lab's report; a run does not fail for want of one, the lab's log says why."""
+    # matplotlib comes with it, and a lab that waits needs none
+    from common.report.page import write_report
+
+    try:
+        write_report(report_path(model), own_report(lab, release))
+    except (CrossplyError, OSError) as error:
+        log.warning("no report of this run: %s", error)
+    except Exception:
+        # the model is what a lab has waited for: nothing about a page may keep it from it
+        log.exception("no report of this run")
+
+
+def own_report(lab: Lab, release: Release) -> LabReport:
+    """Compare the released model with one that the lab trains alone, on its held-out specimens.
+
+    Parameters
+    ----------
+    lab : Lab
+    release : Release
+
+    Raises
+    ------
+    DivergedError
+        If training alone, or a version of the lab's own, does not stay finite.
+    RequestError
+        If a prediction is not finite.
+    """
+    federation, held_out = lab.federation, lab.held_out
+    head, standardiser = release.model.head, release.model.standardiser
+    shared = predict_in_units(head, standardiser, held_out.features)
+    training = lab.training
+    alone = train_alone(federation, training.features, training.targets, lab.name)(
+        held_out.features
+    )
+    own_head = personalised(
+        head,
+        standardiser.features(training.features),
+        standardiser.targets(training.targets),
+        federation,
+        lab.name,
+    )
+    own = predict_in_units(own_head, standardiser, held_out.features)
+    gains = _gains(lab, release, {"alone": alone, "shared": shared, "personalised": own})
+    spread = spread_in_units(head, standardiser, held_out.features, federation)
+    # the last level is that of 90 %
+    lower, upper = (ends[-1] for ends in own_intervals(lab, release).around(shared, spread))
+    inside = (
+        None
+        if release.novelty is None
+        else release.novelty.inside(standardiser.features(held_out.features))
+    )
+    return LabReport(
+        head=Head(
+            title=f"{federation.name}: what the run is worth to {lab.name}",
+            federation=federation.name,
+            fingerprint=federation.fingerprint(),
+            version=version("crossply"),
+            date=f"{date.today():%d %B %Y}",
+            verdict=sentence(gains),
+        ),
+        lab=lab.name,
+        evidence=Evidence(
+            targets=targets_of(federation),
+            modes=_modes(lab, {SHARED_LABEL: shared, ALONE_LABEL: alone}),
+            labs=tuple(lab_row(gain) for gain in gains),
+            inside=()
+            if inside is None
+            else (
+                InsideShare(lab=lab.name, share=float(inside.mean()), num_specimens=len(inside)),
+            ),
+            notes=_notes(lab, release),
+        ),
+        parity=_parity(lab, shared, alone, (lower, upper)),
+        specimens=_specimens(lab, shared, (lower, upper), inside),
+    )
+
+
+def _gains(lab: Lab, release: Release, predicted: dict[str, np.ndarray]) -> list[Gain]:
+    federation, held_out = lab.federation, lab.held_out
+    points = (
+        []
+        if release.novelty is None
+        else points_of(0, lab, release.model.standardiser, release.novelty.directions)
+    )
+    found = []
+    for column, (name, target) in enumerate(federation.targets.items()):
+        comparison = Comparison(
+            lab=lab.name,
+            target=name,
+            unit=target.unit,
+            measured=held_out.targets[:, column],
+            groups=held_out.groups,
+            block=second_half(held_out, federation.training.seed).astype(np.int64),
+            seed=federation.training.seed,
+            **{version: values[:, column] for version, values in predicted.items()},
+        )
+        gain = gain_of(comparison, power_of(points, column))
+        if gain is not None:
+            found.append(gain)
+    return found
+
+
+def _modes(lab: Lab, predicted: dict[str, np.ndarray]) -> tuple[ModeRow, ...]:
+    rows = []
+    for column, target in enumerate(lab.federation.targets):
+        for label, values in predicted.items():
+            sums = ErrorSums.of(lab.held_out.targets, values, lab.federation.target_shift)
+            found = sums.metrics(column)
+            if found["num_specimens"]:
+                shared = label == SHARED_LABEL
+                rows.append(ModeRow(target=target, label=label, is_shared=shared, **found))
+    return tuple(rows)
+
+
+def _parity(
+    lab: Lab, shared: np.ndarray, alone: np.ndarray, ends: tuple[np.ndarray, np.ndarray]
+) -> tuple[ParitySeries, ...]:
+    found = []
+    for column, target in enumerate(lab.federation.targets):
+        measured = lab.held_out.targets[:, column]
+        for label, values in ((SHARED_LABEL, shared), (ALONE_LABEL, alone)):
+            seen = np.isfinite(measured) & np.isfinite(values[:, column])
+            if not seen.any():
+                continue
+            lower, upper = (end[seen, column] for end in ends)
+            is_shared = label == SHARED_LABEL
+            drawn = is_shared and bool(np.isfinite(lower).all())
+            series = ParitySeries(
+                target=target,
+                mode=label,
+                lab=lab.name,
+                measured=measured[seen],
+                predicted=values[seen, column],
+                lower=lower if drawn else None,
+                upper=upper if drawn else None,
+                is_shared=is_shared,
+            )
+            found.append(series)
+    return tuple(found)
+
+
+def _specimens(
+    lab: Lab,
+    shared: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    inside: np.ndarray | None,
+) -> tuple[OwnSpecimen, ...]:
+    return tuple(
+        OwnSpecimen(
+            specimen=specimen,
+            target=target,
+            predicted=float(shared[row, column]),
+            measured=_known(lab.held_out.targets[row, column]),
+            lower=_known(ends[0][row, column]),
+            upper=_known(ends[1][row, column]),
+            is_inside=None if inside is None else bool(inside[row]),
+        )
+        for column, target in enumerate(lab.federation.targets)
+        for row, specimen in enumerate(lab.held_out.ids)
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
+    notes = [
+        f"All of it is about the {len(lab.held_out)} specimens that this lab held out, one fifth; "
+        "the choice of a version, and intervals, are tried on one half of them and made on the "
+        "other."
+    ]
+    if release.novelty is None:
+        notes.append(
+            "No lab let its sums of products leave it: nobody can tell whether a specimen is "
+            "unlike any lab's, nor how many tests of its own would be worth the same."
+        )
+    return tuple(notes)
