@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,26 @@ KEEP_EVERY_S = 5.0
 """Vectors are kept in batches; a lab that is killed loses those of the last seconds."""
 
 Vectors = Mapping[str, np.ndarray]
+
+
+def _warn(row: int, why: str) -> None:
+    log.warning("%s; its specimen is left out", why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """What is told of the work as it goes on.
+
+    Attributes
+    ----------
+    on_micrograph : callable
+        Called after each micrograph, from any thread.
+    on_refused : callable
+        Told the row of a specimen that has no vector, and why, in a sentence.
+    """
+
+    on_micrograph: Callable[[], None]
+    on_refused: Callable[[int, str], None]
 
 
 def extract(
@@ -67,6 +88,39 @@ def extract(
     WorkerError
         If the processes that read images cannot be started.
     """
+    features, made = features_of(dataset, federation, store, on_micrograph)
+    _require_enough(dataset, made, federation)
+    return Specimens(
+        lab=dataset.name,
+        ids=tuple(np.array(dataset.specimens)[made].tolist()),
+        features=features,
+        targets=dataset.targets[made],
+        groups=dataset.groups[made],
+    )
+
+
+def features_of(
+    dataset: Dataset,
+    federation: Federation,
+    store: FeatureStore,
+    on_micrograph: Callable[[], None] = lambda: None,
+    on_refused: Callable[[int, str], None] = _warn,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the feature vectors of a data set's specimens, however few.
+
+    Parameters
+    ----------
+    dataset, federation, store, on_micrograph
+        As for `extract`.
+    on_refused : callable
+        Told the row of a specimen that has no vector, and why, in a sentence.
+
+    Returns
+    -------
+    features : ndarray of shape (n_made, federation.num_features), float32
+    made : ndarray of shape (n_specimens,), bool
+        Which specimens have a vector.
+    """
     keys = keys_of(dataset, federation)
     vectors = store.get([key for of_specimen in keys for key in of_specimen.wanted])
     missing = [row for row, of_specimen in enumerate(keys) if not of_specimen.are_in(vectors)]
@@ -74,18 +128,15 @@ def extract(
         on_micrograph()
     if missing:
         jobs = _jobs(missing, keys, vectors, dataset, federation)
-        vectors |= _make(jobs, keys, federation, store, on_micrograph)
-    made = np.array([of_specimen.are_in(vectors) for of_specimen in keys])
-    _require_enough(dataset, made, federation)
-    features = np.stack([keys[row].join(vectors) for row in np.flatnonzero(made)])
+        heard = Listener(on_micrograph=on_micrograph, on_refused=on_refused)
+        vectors |= _make(jobs, keys, federation, store, heard)
+    made = np.array([of_specimen.are_in(vectors) for of_specimen in keys], dtype=bool)
+    rows = np.flatnonzero(made).tolist()
+    if not rows:
+        return np.empty((0, federation.num_features), np.float32), made
     covariates = dataset.covariates[made].astype(np.float32)
-    return Specimens(
-        lab=dataset.name,
-        ids=tuple(np.array(dataset.specimens)[made].tolist()),
-        features=np.concatenate([features, covariates], axis=1),
-        targets=dataset.targets[made],
-        groups=dataset.groups[made],
-    )
+    joined = np.stack([keys[row].join(vectors) for row in rows])
+    return np.concatenate([joined, covariates], axis=1), made
 
 
 def pool_tiles(vectors: np.ndarray, imaging: Imaging) -> np.ndarray:
@@ -145,7 +196,7 @@ def _make(
     keys: Sequence[Keys],
     federation: Federation,
     store: FeatureStore,
-    on_micrograph: Callable[[], None],
+    heard: Listener,
 ) -> dict[str, np.ndarray]:
     """Make the vectors that are missing, and keep them as they come."""
     from client.engines import load_engine
@@ -158,7 +209,7 @@ def _make(
         jobs,
         engine,
         jobs_at_once=max(1, engine.tiles_at_once // tiles_of_one),
-        on_micrograph=on_micrograph,
+        on_micrograph=heard.on_micrograph,
     )
     made: dict[str, np.ndarray] = {}
     unkept: dict[str, np.ndarray] = {}
@@ -166,11 +217,11 @@ def _make(
     try:
         for outcome in outcomes:
             if isinstance(outcome, RefusedSpecimen):
-                log.warning("%s: %s; its specimen is left out", outcome.micrograph, outcome.why)
+                heard.on_refused(outcome.row, f"{outcome.micrograph}: {outcome.why}")
                 continue
             vectors = _vectors_of(outcome, keys[outcome.row], imaging)
             if not all(np.isfinite(vector).all() for vector in vectors.values()):
-                log.warning("a specimen's features are not finite; it is left out")
+                heard.on_refused(outcome.row, "a specimen's features are not finite")
                 continue
             unkept |= vectors
             if time.monotonic() - kept_at > KEEP_EVERY_S:
