@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import cli_doctor, cli_features, cli_join, cli_log, cli_start
+from client import cli_doctor, cli_features, cli_join, cli_log, cli_predict, cli_start
 from client.cli_options import Agreement, Folder
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ app.command(name="join")(cli_join.join)
 app.command(name="doctor")(cli_doctor.doctor)
 app.command(name="start")(cli_start.start)
 app.command(name="log")(cli_log.log)
+app.command(name="predict")(cli_predict.predict)
 
 
 def _closing(findings: Sequence[Finding], folder: Path, federation: str) -> str:

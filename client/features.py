@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,26 @@ KEEP_EVERY_S = 5.0
 """Vectors are kept in batches; a lab that is killed loses those of the last seconds."""
 
 Vectors = Mapping[str, np.ndarray]
+
+
+def _warn(row: int, why: str) -> None:
+    log.warning("%s; its specimen is left out", why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """What is told of the work as it goes on.
+
+    Attributes
+    ----------
+    on_micrograph : callable
+        Called after each micrograph, from any thread.
+    on_refused : callable
+        Told the row of a specimen that has no vector, and why, in a sentence.
+    """
+
+    on_micrograph: Callable[[], None]
+    on_refused: Callable[[int, str], None]
 
 
 def extract(
@@ -69,6 +90,39 @@ def extract(
     WorkerError
         If the processes that read images cannot be started.
     """
+    features, made = features_of(dataset, federation, store, on_micrograph)
+    _require_enough(dataset, made, federation)
+    return Specimens(
+        lab=dataset.name,
+        ids=tuple(np.array(dataset.specimens)[made].tolist()),
+        features=features,
+        targets=dataset.targets[made],
+        groups=dataset.groups[made],
+    )
+
+
+def features_of(
+    dataset: Dataset,
+    federation: Federation,
+    store: FeatureStore,
+    on_micrograph: Callable[[], None] = lambda: None,
+    on_refused: Callable[[int, str], None] = _warn,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the feature vectors of a data set's specimens, however few.
+
+    Parameters
+    ----------
+    dataset, federation, store, on_micrograph
+        As for `extract`.
+    on_refused : callable
+        Told the row of a specimen that has no vector, and why, in a sentence.
+
+    Returns
+    -------
+    features : ndarray of shape (n_made, federation.num_features), float32
+    made : ndarray of shape (n_specimens,), bool
+        Which specimens have a vector.
+    """
     chosen = choose_engine(federation.backbone)
     keys, vectors, missing = _look_up(dataset, federation, store, chosen)
     engine = None
@@ -82,19 +136,16 @@ def extract(
         on_micrograph()
     if missing and engine is not None:
         jobs = _jobs(missing, keys, vectors, dataset, federation)
-        outcomes = _run(jobs, engine, federation.imaging, on_micrograph)
-        vectors |= _keep(outcomes, keys, federation, store)
-    made = np.array([of_specimen.are_in(vectors) for of_specimen in keys])
-    _require_enough(dataset, made, federation)
-    features = np.stack([keys[row].join(vectors) for row in np.flatnonzero(made)])
+        heard = Listener(on_micrograph=on_micrograph, on_refused=on_refused)
+        outcomes = _run(jobs, engine, federation.imaging, heard)
+        vectors |= _keep(outcomes, keys, federation, store, heard)
+    made = np.array([of_specimen.are_in(vectors) for of_specimen in keys], dtype=bool)
+    rows = np.flatnonzero(made).tolist()
+    if not rows:
+        return np.empty((0, federation.num_features), np.float32), made
     covariates = dataset.covariates[made].astype(np.float32)
-    return Specimens(
-        lab=dataset.name,
-        ids=tuple(np.array(dataset.specimens)[made].tolist()),
-        features=np.concatenate([features, covariates], axis=1),
-        targets=dataset.targets[made],
-        groups=dataset.groups[made],
-    )
+    joined = np.stack([keys[row].join(vectors) for row in rows])
+    return np.concatenate([joined, covariates], axis=1), made
 
 
 def _look_up(
@@ -140,7 +191,7 @@ def _run(
     jobs: Iterator[SpecimenJob],
     engine: Engine,
     imaging: Imaging,
-    on_micrograph: Callable[[], None],
+    heard: Listener,
 ) -> Iterator[Outcome]:
     from client.pipeline import run_pipeline
 
@@ -149,12 +200,16 @@ def _run(
         jobs,
         engine,
         jobs_at_once=max(1, engine.tiles_at_once // tiles_of_one),
-        on_micrograph=on_micrograph,
+        on_micrograph=heard.on_micrograph,
     )
 
 
 def _keep(
-    outcomes: Iterator[Outcome], keys: Sequence[Keys], federation: Federation, store: FeatureStore
+    outcomes: Iterator[Outcome],
+    keys: Sequence[Keys],
+    federation: Federation,
+    store: FeatureStore,
+    heard: Listener,
 ) -> dict[str, np.ndarray]:
     """Return the vectors that come out of the pipeline, and keep them as they come."""
     from client.pipeline import RefusedSpecimen
@@ -165,11 +220,11 @@ def _keep(
     try:
         for outcome in outcomes:
             if isinstance(outcome, RefusedSpecimen):
-                log.warning("%s: %s; its specimen is left out", outcome.micrograph, outcome.why)
+                heard.on_refused(outcome.row, f"{outcome.micrograph}: {outcome.why}")
                 continue
             vectors = _vectors_of(outcome, keys[outcome.row], federation)
             if not all(np.isfinite(vector).all() for vector in vectors.values()):
-                log.warning("a specimen's features are not finite; it is left out")
+                heard.on_refused(outcome.row, "a specimen's features are not finite")
                 continue
             unkept |= vectors
             if time.monotonic() - kept_at > KEEP_EVERY_S:
