@@ -83,19 +83,19 @@ def drawn(svg: str | None, caption: str = "") -> list[Block]:
     return [] if svg is None else [Figure(svg=Markup(svg), caption=caption)]
 
 
-def number(value: float | None, *, sign: bool = False) -> str:
-    """Return a number to three digits, or a dash.
+def number(value: float | None, *, sign: bool = False, like: float | None = None) -> str:
+    """Return a number to three digits, or with the decimals of another one, or a dash.
 
     Examples
     --------
-    >>> number(61.24), number(None), number(0.52, sign=True), number(-0.52, sign=True)
-    ('61.2', '–', '+0.520', '−0.520')
+    >>> number(61.24), number(None), number(0.52, sign=True), number(-0.52, like=61.24)
+    ('61.2', '–', '+0.520', '−0.5')
     """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "unbounded"
-    text = compact(value)
+    text = compact(value, like=like if like is not None and math.isfinite(like) else None)
     return f"+{text}" if sign and value > 0 else text.replace("-", "−", 1)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from common.units import symbol
 
@@ -40,6 +39,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.facecolor": "none",
     "text.color": INK,
+    # a name may hold a dollar sign, which matplotlib takes for mathematics
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -78,9 +78,6 @@ def svg_of(figure: Figure, label: str) -> str:
     label : str
         What the figure shows, for those who cannot see it.
     """
-    for text in figure.findobj(Text):
-        # a name may hold a dollar sign, which matplotlib takes for mathematics
-        text.set_parse_math(False)
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # a lab may be named in a script that the font lacks: the browser has another

@@ -151,15 +151,25 @@ def _names(axes: Axes, matrix: Matrix) -> None:
     axes.set(xlabel=matrix.column_title, ylabel=matrix.row_title)
 
 
-def compact(value: float, digits: int = 3) -> str:
+def compact(value: float, digits: int = 3, like: float | None = None) -> str:
     """Return a number with so many digits that count, and no exponent where none is needed.
+
+    Parameters
+    ----------
+    value : float
+    digits : int
+    like : float or None
+        Use as many decimals as this number gets, so that the two can be compared.
 
     Examples
     --------
     >>> compact(612.4), compact(61.24), compact(0.5), compact(123456.0), compact(-0.0001)
     ('612', '61.2', '0.500', '123456', '-0.000100')
+    >>> compact(-0.659, like=65.9)
+    '-0.7'
     """
-    if value and not 1e-4 <= abs(value) < 1e7:
+    size = abs(like or value)
+    if size and not 1e-4 <= size < 1e7:
         return f"{value:.{digits - 1}e}"
-    places = digits - 1 - int(np.floor(np.log10(abs(value)))) if value else digits - 1
+    places = digits - 1 - int(np.floor(np.log10(size))) if size else digits - 1
     return f"{value:.{max(places, 0)}f}"
