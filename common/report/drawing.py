@@ -67,7 +67,10 @@ def style(label: str) -> Any:
 def canvas(width: float = WIDTH, height: float = 3.4) -> tuple[Figure, Axes]:
     """Return a figure of a size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
+    axes = figure.add_subplot()
+    # few enough that long numbers do not touch
+    axes.locator_params(axis="x", nbins=5)
+    return figure, axes
 
 
 def svg_of(figure: Figure, label: str) -> str:
@@ -98,6 +101,8 @@ def _inlined(text: str, label: str) -> str:
     text = re.sub(r' (?:d|x|y)="[^"]*"', _shortened, text)
     text = _USES.sub(_gathered, text)
     text = text.replace(INK, "currentColor").replace(SURFACE, "var(--surface)")
+    # the blue is too dark for a dark page
+    text = text.replace(BLUE.lower(), "var(--mark)")
     text = re.sub(r"\n\s*", "\n", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip()
 

@@ -190,10 +190,7 @@ def _calibration_table(rows: Sequence[CalibrationRow], target: Target) -> Table:
         for row in of_lab:
             cells += [percent(row and row.coverage), number(row and row.mean_width)]
         lines.append(tuple(cells))
-    unit = in_brackets(target.unit)
-    headings = [
-        text for level in levels for text in (f"{percent(level)} held", f"mean width{unit}")
-    ]
+    headings = [text for level in levels for text in (f"{percent(level)} held", "mean width")]
     return Table(
         caption=titled(target),
         headings=("lab", "specimens", *headings),

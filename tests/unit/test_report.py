@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import typing
 from dataclasses import fields, is_dataclass
 from html import escape, unescape
@@ -422,7 +423,9 @@ def measured_in_browser(page: str, width: int, folder: Path) -> dict[str, typing
     inner = page.replace("</body>", f"{MEASURE}</body>")
     frame = f'<iframe width="{width}" height="900" style="border: 0" srcdoc="{escape(inner)}">'
     listen = "<script>addEventListener('message', (e) => { document.title = e.data; });</script>"
-    (folder / "report.html").write_text(f"<!DOCTYPE html><title></title>{listen}{frame}</iframe>")
+    (folder / "report.html").write_text(
+        f"<!DOCTYPE html><meta charset=utf-8><title></title>{listen}{frame}</iframe>"
+    )
     dumped = browse(folder, "--virtual-time-budget=5000", "--dump-dom")
     title = re.search("<title>(.*?)</title>", dumped)
     assert title, dumped[:500]
