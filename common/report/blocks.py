@@ -13,7 +13,7 @@ from common.report.lab_figures import compact
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table; the first `num_text` columns and the last `num_last` are text, the others numbers.
+    """A table; the first `num_text` columns are text, the others numbers.
 
     Attributes
     ----------
@@ -25,13 +25,12 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     num_text: int = 1
-    num_last: int = 0
     strong: frozenset[int] = frozenset()
     kind: str = "table"
 
     def is_number(self, column: int) -> bool:
         """Tell whether a column is set to the right."""
-        return self.num_text <= column < len(self.headings) - self.num_last
+        return column >= self.num_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,8 @@ def style(label: str) -> Any:
     label : str
         Names within the SVG follow from it, so that two figures on a page share none.
     """
-    return mpl.rc_context({**_STYLE, "svg.hashsalt": label})
+    settings: Any = _STYLE | {"svg.hashsalt": label}
+    return mpl.rc_context(settings)
 
 
 def canvas(width: float = WIDTH, height: float = 3.4) -> tuple[Figure, Axes]:

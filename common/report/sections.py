@@ -54,7 +54,8 @@ def worth(report: Report) -> Section:
             tables.append(_worth_table(rows, target, reader_of(report)))
     lead = (
         "Mean absolute error (MAE): how far off a prediction is on average, in the unit of the "
-        "target, on specimens that the model had not seen."
+        "target, on specimens that the model had not seen. The last column: how many more "
+        "specimens of its own would have bought the lab the same gain."
     )
     return Section(
         anchor="worth", title="What it is worth to each lab", lead=lead, blocks=(*blocks, *tables)
@@ -65,27 +66,26 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
     return Table(
         caption=titled(target),
         headings=(
-            "lab", "taking part", "specimens", "alone", "together", "personalised", "gain",
-            "low", "high", "worth so many specimens", "model to use",
+            "lab", "taking part", "model to use", "gain", "low", "high", "alone", "together",
+            "personalised", "specimens", "worth so many more",
         ),
         rows=tuple(
             (
                 row.lab,
                 VERDICTS[row.verdict] if row.verdict else "–",
-                str(row.num_specimens),
-                number(row.alone),
-                number(row.together),
-                number(row.personalised),
+                (row.use or "–").replace(" ", "\u00a0"),
                 number(row.gain, sign=True, like=row.alone),
                 number(row.gain_low, sign=True, like=row.alone),
                 number(row.gain_high, sign=True, like=row.alone),
+                number(row.alone),
+                number(row.together),
+                number(row.personalised, like=row.alone),
+                str(row.num_specimens),
                 _specimens_worth(row),
-                (row.use or "–").replace(" ", "\u00a0"),
             )
             for row in rows
         ),
-        num_text=2,
-        num_last=1,
+        num_text=3,
         strong=frozenset(place for place, row in enumerate(rows) if row.lab == reader),
     )  # fmt: skip
 
@@ -188,7 +188,8 @@ def _calibration_table(rows: Sequence[CalibrationRow], target: Target) -> Table:
         most = max(row.num_specimens for row in of_lab if row)
         cells = [lab or "all labs", str(most)]
         for row in of_lab:
-            cells += [percent(row and row.coverage), number(row and row.mean_width)]
+            known = (row.coverage, row.mean_width) if row else (None, None)
+            cells += [percent(known[0]), number(known[1])]
         lines.append(tuple(cells))
     headings = [text for level in levels for text in (f"{percent(level)} held", "mean width")]
     return Table(
