@@ -13,7 +13,7 @@ from common.report.lab_figures import compact
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table; the first `num_text` columns and the last `num_last` are text, the others numbers.
+    """A table; the first `num_text` columns are text, the others numbers.
 
     Attributes
     ----------
@@ -25,13 +25,12 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     num_text: int = 1
-    num_last: int = 0
     strong: frozenset[int] = frozenset()
     kind: str = "table"
 
     def is_number(self, column: int) -> bool:
         """Tell whether a column is set to the right."""
-        return self.num_text <= column < len(self.headings) - self.num_last
+        return column >= self.num_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +82,19 @@ def drawn(svg: str | None, caption: str = "") -> list[Block]:
     return [] if svg is None else [Figure(svg=Markup(svg), caption=caption)]
 
 
-def number(value: float | None, *, sign: bool = False) -> str:
-    """Return a number to three digits, or a dash.
+def number(value: float | None, *, sign: bool = False, like: float | None = None) -> str:
+    """Return a number to three digits, or with the decimals of another one, or a dash.
 
     Examples
     --------
-    >>> number(61.24), number(None), number(0.52, sign=True), number(-0.52, sign=True)
-    ('61.2', '–', '+0.520', '−0.520')
+    >>> number(61.24), number(None), number(0.52, sign=True), number(-0.52, like=61.24)
+    ('61.2', '–', '+0.520', '−0.5')
     """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "unbounded"
-    text = compact(value)
+    text = compact(value, like=like if like is not None and math.isfinite(like) else None)
     return f"+{text}" if sign and value > 0 else text.replace("-", "−", 1)
 
 

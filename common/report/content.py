@@ -2,7 +2,8 @@
 
 Every part is optional, and a part that is missing leaves no heading behind. `Evidence` holds only
 what may be told to all labs: metrics over many specimens. Single specimens have types of their own,
-which the coordinator's page has no field for.
+which the coordinator's page has no field for. All of it is in one file, so that what may be told
+and what may not can be read side by side.
 """
 
 from __future__ import annotations

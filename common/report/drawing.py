@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from common.units import symbol
 
@@ -40,6 +39,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.facecolor": "none",
     "text.color": INK,
+    # a name may hold a dollar sign, which matplotlib takes for mathematics
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -61,13 +61,17 @@ def style(label: str) -> Any:
     label : str
         Names within the SVG follow from it, so that two figures on a page share none.
     """
-    return mpl.rc_context({**_STYLE, "svg.hashsalt": label})
+    settings: Any = _STYLE | {"svg.hashsalt": label}
+    return mpl.rc_context(settings)
 
 
 def canvas(width: float = WIDTH, height: float = 3.4) -> tuple[Figure, Axes]:
     """Return a figure of a size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
+    axes = figure.add_subplot()
+    # few enough that long numbers do not touch
+    axes.locator_params(axis="x", nbins=5)
+    return figure, axes
 
 
 def svg_of(figure: Figure, label: str) -> str:
@@ -78,9 +82,6 @@ def svg_of(figure: Figure, label: str) -> str:
     label : str
         What the figure shows, for those who cannot see it.
     """
-    for text in figure.findobj(Text):
-        # a name may hold a dollar sign, which matplotlib takes for mathematics
-        text.set_parse_math(False)
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # a lab may be named in a script that the font lacks: the browser has another
@@ -101,6 +102,8 @@ def _inlined(text: str, label: str) -> str:
     text = re.sub(r' (?:d|x|y)="[^"]*"', _shortened, text)
     text = _USES.sub(_gathered, text)
     text = text.replace(INK, "currentColor").replace(SURFACE, "var(--surface)")
+    # the blue is too dark for a dark page
+    text = text.replace(BLUE.lower(), "var(--mark)")
     text = re.sub(r"\n\s*", "\n", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip()
 

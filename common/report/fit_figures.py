@@ -22,6 +22,9 @@ from common.report.drawing import (
     svg_of,
 )
 
+MANY = 300
+"""So many specimens are drawn smaller and fainter."""
+
 Looks = Mapping[str, tuple[str, str]]
 
 
@@ -33,11 +36,12 @@ def parity_figure(
     with style(label):
         figure, axes = canvas(height=4.9)
         axes.plot(limits, limits, color=INK, alpha=0.5, linewidth=1, zorder=0)
+        faint = 0.4 if _number(series) < MANY else 0.2
         for one in series:
             colour, _ = looks[one.lab]
             if one.lower is not None and one.upper is not None:
                 x, y = _bars(one.measured, one.lower, one.upper)
-                axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.8, zorder=1)
+                axes.plot(x, y, color=colour, alpha=faint, linewidth=0.8, zorder=1)
         _marks(axes, series, looks, [one.predicted for one in series])
         axes.set(xlim=limits, ylim=limits, aspect="equal", title=series[0].mode)
         unit = in_brackets(target.unit)
@@ -88,7 +92,7 @@ def _bars(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarr
 def _marks(
     axes: Axes, series: Sequence[ParitySeries], looks: Looks, values: Sequence[np.ndarray]
 ) -> None:
-    size = 4.5 if sum(len(one.measured) for one in series) < 300 else 3.2
+    size = 4.5 if _number(series) < MANY else 3.2
     for one, y in zip(series, values, strict=True):
         colour, mark = looks[one.lab]
         known = np.isfinite(one.measured) & np.isfinite(y)
@@ -104,6 +108,10 @@ def _marks(
         )
 
 
+def _number(series: Sequence[ParitySeries]) -> int:
+    return sum(len(one.measured) for one in series)
+
+
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if len(names) > 1:
@@ -114,6 +122,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
             loc="outside lower center",
             ncols=columns,
             handletextpad=0.1,
+            markerscale=1.5,
             columnspacing=1.0,
         )
 

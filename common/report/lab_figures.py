@@ -100,8 +100,8 @@ def _coverage(axes: Axes, rows: Sequence[CalibrationRow], names: Sequence[str | 
         low, high = chance(row.level, max(row.num_specimens, 1))
         axes.barh(place, 100 * (high - low), 0.6, 100 * low, color=INK, alpha=0.15, linewidth=0)
         is_outside = not low <= row.coverage <= high
-        look = {"color": VERMILION, "marker": "s"} if is_outside else {"color": BLUE, "marker": "o"}
-        axes.plot(100 * row.coverage, place, markersize=5, linestyle="", **look)
+        mark, colour = ("s", VERMILION) if is_outside else ("o", BLUE)
+        axes.plot(100 * row.coverage, place, mark, color=colour, markersize=5)
     axes.set(xlim=(min(45.0, *(100 * row.coverage - 4 for row in rows)), 103))
     axes.set_title(f"{100 * rows[0].level:g} % intervals")
 
@@ -125,15 +125,19 @@ def heat_map(matrix: Matrix) -> str:
             edgecolor=SURFACE,
             linewidth=1,
         )
-        for row, column in np.ndindex(num_rows, num_columns):
-            value = matrix.values[row, column]
-            colour = INK if np.isnan(value) else _ON_DARK if shade[row, column] > 0.5 else _ON_LIGHT
-            text = "–" if np.isnan(value) else compact(float(value))
-            axes.text(
-                column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=9
-            )
+        _numbers(axes, matrix.values, shade)
         _names(axes, matrix)
         return svg_of(figure, label)
+
+
+def _numbers(axes: Axes, values: np.ndarray, shade: np.ndarray) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        colour = _ON_DARK if shade[row, column] > 0.62 else _ON_LIGHT
+        text = compact(float(value))
+        if np.isnan(value):
+            colour, text = INK, "–"
+        place = {"ha": "center", "va": "center"}
+        axes.text(column + 0.5, row + 0.5, text, place, color=colour, fontsize=9)
 
 
 def _names(axes: Axes, matrix: Matrix) -> None:
@@ -151,15 +155,25 @@ def _names(axes: Axes, matrix: Matrix) -> None:
     axes.set(xlabel=matrix.column_title, ylabel=matrix.row_title)
 
 
-def compact(value: float, digits: int = 3) -> str:
+def compact(value: float, digits: int = 3, like: float | None = None) -> str:
     """Return a number with so many digits that count, and no exponent where none is needed.
+
+    Parameters
+    ----------
+    value : float
+    digits : int
+    like : float or None
+        Use as many decimals as this number gets, so that the two can be compared.
 
     Examples
     --------
     >>> compact(612.4), compact(61.24), compact(0.5), compact(123456.0), compact(-0.0001)
     ('612', '61.2', '0.500', '123456', '-0.000100')
+    >>> compact(-0.659, like=65.9)
+    '-0.7'
     """
-    if value and not 1e-4 <= abs(value) < 1e7:
+    size = abs(like or value)
+    if size and not 1e-4 <= size < 1e7:
         return f"{value:.{digits - 1}e}"
-    places = digits - 1 - int(np.floor(np.log10(abs(value)))) if value else digits - 1
+    places = digits - 1 - int(np.floor(np.log10(size))) if size else digits - 1
     return f"{value:.{max(places, 0)}f}"

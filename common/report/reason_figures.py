@@ -58,8 +58,8 @@ def contribution_figure(found: Sequence[Contribution], target: Target) -> str:
     with style(label):
         figure, axes = canvas(height=1.2 + 0.27 * len(ranked))
         for place, one in enumerate(ranked):
-            look = {"color": VERMILION, "hatch": "///"} if one.is_flagged else {"color": BLUE}
-            axes.barh(place, one.value, 0.62, edgecolor=INK, linewidth=0, **look)
+            colour, hatch = (VERMILION, "///") if one.is_flagged else (BLUE, "")
+            axes.barh(place, one.value, 0.62, edgecolor=INK, linewidth=0, color=colour, hatch=hatch)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(ranked)), [short(one.lab) for one in ranked])
         is_share = in_brackets(ranked[0].unit) == ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from common.report.blocks import Block, Section, Table, Words, drawn, number, percent
 from common.report.content import (
+    CalibrationRow,
     CoordinatorReport,
     Evidence,
     LabReport,
@@ -20,7 +21,12 @@ from common.report.drawing import in_brackets, spoken
 from common.report.fit_figures import parity_figure, parity_limits, residual_figure
 from common.report.lab_figures import calibration_figure, gain_figure, heat_map
 
-VERDICTS = {"join": "✓ join", "no difference": "≈ no difference", "hold": "✗ hold"}
+# held together by spaces that do not break
+VERDICTS = {
+    "join": "✓\u00a0join",
+    "no difference": "≈\u00a0no\u00a0difference",
+    "hold": "✗\u00a0hold",
+}
 
 
 def titled(target: Target) -> str:
@@ -36,6 +42,7 @@ def reader_of(report: Report) -> str | None:
 def worth(report: Report) -> Section:
     """Say what the run is worth to each lab, in the target's unit."""
     blocks: list[Block] = []
+    tables: list[Block] = []
     for target in report.evidence.targets:
         rows = [row for row in report.evidence.labs if row.target == target.name]
         caption = (
@@ -44,13 +51,14 @@ def worth(report: Report) -> Section:
         )
         blocks += drawn(gain_figure(rows, target), caption)
         if rows:
-            blocks.append(_worth_table(rows, target, reader_of(report)))
+            tables.append(_worth_table(rows, target, reader_of(report)))
     lead = (
         "Mean absolute error (MAE): how far off a prediction is on average, in the unit of the "
-        "target, on specimens that the model had not seen."
+        "target, on specimens that the model had not seen. The last column: how many more "
+        "specimens of its own would have bought the lab the same gain."
     )
     return Section(
-        anchor="worth", title="What it is worth to each lab", lead=lead, blocks=tuple(blocks)
+        anchor="worth", title="What it is worth to each lab", lead=lead, blocks=(*blocks, *tables)
     )
 
 
@@ -58,27 +66,26 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
     return Table(
         caption=titled(target),
         headings=(
-            "lab", "taking part", "specimens", "alone", "together", "personalised", "gain",
-            "low", "high", "worth so many specimens", "model to use",
+            "lab", "taking part", "model to use", "gain", "low", "high", "alone", "together",
+            "personalised", "specimens", "worth so many more",
         ),
         rows=tuple(
             (
                 row.lab,
                 VERDICTS[row.verdict] if row.verdict else "–",
-                str(row.num_specimens),
+                (row.use or "–").replace(" ", "\u00a0"),
+                number(row.gain, sign=True, like=row.alone),
+                number(row.gain_low, sign=True, like=row.alone),
+                number(row.gain_high, sign=True, like=row.alone),
                 number(row.alone),
                 number(row.together),
-                number(row.personalised),
-                number(row.gain, sign=True),
-                number(row.gain_low, sign=True),
-                number(row.gain_high, sign=True),
+                number(row.personalised, like=row.alone),
+                str(row.num_specimens),
                 _specimens_worth(row),
-                row.use or "–",
             )
             for row in rows
         ),
-        num_text=2,
-        num_last=1,
+        num_text=3,
         strong=frozenset(place for place, row in enumerate(rows) if row.lab == reader),
     )  # fmt: skip
 
@@ -150,23 +157,7 @@ def certainty(evidence: Evidence) -> Section:
             )
             blocks += drawn(calibration_figure(known, target), caption)
         if rows:
-            table = Table(
-                caption=titled(target),
-                headings=("lab", "promised", "held", f"mean width{in_brackets(target.unit)}",
-                          "specimens"),
-                rows=tuple(
-                    (
-                        row.lab or "all labs",
-                        percent(row.level),
-                        percent(row.coverage),
-                        number(row.mean_width),
-                        str(row.num_specimens),
-                    )
-                    for row in rows
-                ),
-                strong=frozenset(place for place, row in enumerate(rows) if row.lab is None),
-            )  # fmt: skip
-            blocks.append(table)
+            blocks.append(_calibration_table(rows, target))
     if evidence.inside:
         rows_inside = tuple(
             (one.lab, percent(one.share), str(one.num_specimens)) for one in evidence.inside
@@ -184,6 +175,28 @@ def certainty(evidence: Evidence) -> Section:
     )
     return Section(
         anchor="certainty", title="How sure a prediction is", lead=lead, blocks=tuple(blocks)
+    )
+
+
+def _calibration_table(rows: Sequence[CalibrationRow], target: Target) -> Table:
+    levels = sorted({row.level for row in rows})
+    labs = list(dict.fromkeys(row.lab for row in rows))
+    found = {(row.lab, row.level): row for row in rows}
+    lines = []
+    for lab in labs:
+        of_lab = [found.get((lab, level)) for level in levels]
+        most = max(row.num_specimens for row in of_lab if row)
+        cells = [lab or "all labs", str(most)]
+        for row in of_lab:
+            known = (row.coverage, row.mean_width) if row else (None, None)
+            cells += [percent(known[0]), number(known[1])]
+        lines.append(tuple(cells))
+    headings = [text for level in levels for text in (f"{percent(level)} held", "mean width")]
+    return Table(
+        caption=titled(target),
+        headings=("lab", "specimens", *headings),
+        rows=tuple(lines),
+        strong=frozenset(place for place, lab in enumerate(labs) if lab is None),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
 import typing
 from dataclasses import fields, is_dataclass
+from html import escape, unescape
 from pathlib import Path
 
 import cv2
@@ -316,7 +319,9 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
         ),
         matrices=(Matrix(title="m", rows=("a",), columns=("b",), values=np.array([[nan]])),),
         rounds=(TrainingRound(server_round=1, loss=nan),),
-        modes=(ModeRow(target="strength", label="x", num_specimens=0, r2=None, mae=nan, rmse=None),),
+        modes=(
+            ModeRow(target="strength", label="x", num_specimens=0, r2=None, mae=nan, rmse=None),
+        ),
     )  # fmt: skip
     page = render(CoordinatorReport(head=head(), evidence=part))
     assert ">nan" not in page.lower()
@@ -372,13 +377,68 @@ addEventListener("load", () => {
     const box = t.closest("svg").getBoundingClientRect(), own = t.getBoundingClientRect();
     return own.left < box.left - 2 || own.right > box.right + 2;
   });
-  document.title = JSON.stringify({
+  parent.postMessage(JSON.stringify({
     width: document.documentElement.clientWidth,
     scroll: document.documentElement.scrollWidth,
     wide: wide.map((e) => e.tagName + "." + e.className),
     cut: cut.map((t) => t.textContent),
     smallest: Math.min(...[...document.querySelectorAll("svg text")].map(
       (t) => t.getBoundingClientRect().height)),
-  });
+  }), "*");
 });
 </script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("make", PAGES)
+def test_nothing_is_cut_off_in_a_browser(
+    make: typing.Callable[[], Report], width: int, tmp_path: Path
+) -> None:
+    found = measured_in_browser(render(make()), width, tmp_path)
+    assert found["width"] == width
+    assert found["scroll"] == width
+    assert found["wide"] == []
+    assert found["cut"] == []
+    assert found["smallest"] >= 8
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_measure_finds_what_is_too_wide(tmp_path: Path) -> None:
+    page = render(CoordinatorReport(head=head(), evidence=Evidence()))
+    broken = page.replace("<main>", '<main><div style="width: 500px">x</div>')
+    assert measured_in_browser(broken, 390, tmp_path)["wide"] == ["DIV."]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_page_prints(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", coordinator_report())
+    browse(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'report.pdf'}")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def measured_in_browser(page: str, width: int, folder: Path) -> dict[str, typing.Any]:
+    """Return what a script measures in a frame as wide as asked for; a window has a least width."""
+    page = page.replace("script-src", "").replace("default-src 'none';", "")
+    inner = page.replace("</body>", f"{MEASURE}</body>")
+    frame = f'<iframe width="{width}" height="900" style="border: 0" srcdoc="{escape(inner)}">'
+    listen = "<script>addEventListener('message', (e) => { document.title = e.data; });</script>"
+    (folder / "report.html").write_text(
+        f"<!DOCTYPE html><meta charset=utf-8><title></title>{listen}{frame}</iframe>"
+    )
+    dumped = browse(folder, "--virtual-time-budget=5000", "--dump-dom")
+    title = re.search("<title>(.*?)</title>", dumped)
+    assert title, dumped[:500]
+    found: dict[str, typing.Any] = json.loads(unescape(title[1]))
+    return found
+
+
+def browse(folder: Path, *options: str) -> str:
+    """Open the folder's report without a window, and return what is printed."""
+    command = [
+        str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        f"--user-data-dir={folder / 'browser'}", "--window-size=1400,1000", *options,
+        f"file://{folder / 'report.html'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
