@@ -12,7 +12,8 @@ for reading and writing parameters and AdamW's moments once a step.
 
 PYTHON is an interpreter that has the other simulators beside crossply's dependencies: a virtual
 environment with a .pth file that names the site-packages of this one, and in it
-``pip install --no-deps ray==2.55.1 msgpack pfl multiprocess dill dp-accounting prv-accountant``.
+``pip install --no-deps ray==2.55.1 msgpack jsonschema attrs referencing rpds-py
+jsonschema-specifications pfl multiprocess dill dp-accounting prv-accountant absl-py mpmath``.
 """
 
 from __future__ import annotations

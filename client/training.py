@@ -140,10 +140,12 @@ def batches(observed: Tensor, plan: TrainingPlan, generator: torch.Generator) ->
     plan : TrainingPlan
     generator : torch.Generator
     """
+    # as a rule nothing is missing, and no batch needs to be looked at
+    complete = bool(observed.any(dim=1).all())
     for _ in range(plan.epochs):
         order = torch.randperm(len(observed), generator=generator)
         for batch in torch.split(order, plan.batch_size):
-            if observed[batch].any():
+            if (complete and len(batch)) or observed[batch].any():
                 yield batch
 
 
