@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -205,11 +204,12 @@ def _peak_bytes(process: psutil.Process) -> int:
 
 def _seconds(work: Callable[[], object]) -> float:
     times = []
-    for _ in range(3):
+    for _ in range(5):
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    # the one that other programs disturbed least
+    return min(times)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
