@@ -4,7 +4,8 @@ python -m benchmarks.features [--repeat N] [--data DIR] [--backbone NAME ...] [-
 
 Micrographs of 1280 x 960 pixels are drawn and written as PNG; the roughness set has JPEGs of the
 same size. Both ways see the same tiles with the same network and take turns; a row shows the
-fastest of the runs, which other programs disturbed least, and so do the peaks that shares are of.
+fastest of the runs, which other programs disturbed least. The network alone and the peaks that
+shares are of count CPU seconds over cores, which they disturb hardly.
 Each way has a process of its own, so that its memory (the peak, VmHWM, with workers) is too.
 ResNet-50 has random weights here: its speed does not depend on them.
 """
@@ -156,14 +157,13 @@ def rates_table(rows: list[dict[str, Any]], peak: dict[str, float], title: str) 
     for heading in ("backbone", "tiles", "way"):
         table.add_column(heading, no_wrap=True)
     for heading in (
-        "images/s", "tiles/s", "× essay", "cores busy", "network alone, tiles/s", "share of floor",
-        "of a busy core's", "memory MB",
+        "images/s", "tiles/s", "× essay", "cores busy", "share of floor",
+        "network alone, tiles/s", "its share of floor", "memory MB",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
     for row in rows:
         precision = "bfloat16" if "bfloat16" in row["way"] else "float32"
-        share = row["tiles"] * row["flop"] / peak[precision]
-        of_gpu = "cuda" in row["way"]
+        peak_of_row = 0.0 if "cuda" in row["way"] else peak[precision]
         table.add_row(
             row["backbone"],
             "one" if row["scale"] == "fit" else "30, covering",
@@ -172,12 +172,16 @@ def rates_table(rows: list[dict[str, Any]], peak: dict[str, float], title: str) 
             f"{row['tiles']:.0f}",
             f"{row['ratio']:.2f}" if "ratio" in row else "1",
             f"{row['busy']:.0%}",
+            _share(row["tiles"] * row["flop"], peak_of_row),
             f"{row['network_alone']:.0f}" if "network_alone" in row else "–",
-            "–" if of_gpu else f"{share:.0%}",
-            "–" if of_gpu else f"{share / row['busy']:.0%}",
+            _share(row.get("network_alone", 0.0) * row["flop"], peak_of_row),
             f"{row['memory']:.0f}",
         )
     return table
+
+
+def _share(rate: float, peak: float) -> str:
+    return f"{rate / peak:.0%}" if rate and peak else "–"
 
 
 def stages_table(paths: dict[str, Path]) -> Table:
