@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,13 +127,14 @@ def cut_seconds(path: Path, imaging: Imaging) -> float:
 
 
 def network_seconds(backbone: Backbone, choice: EngineChoice, tile_px: int, count: int) -> float:
-    """Return the wall-clock seconds of one tile, with as many threads as there are cores."""
+    """Return the seconds of one tile where all cores work, or all threads feed a GPU."""
     engine = load_engine(backbone, tile_px, choice)
+    measured = _seconds if choice.device == "cuda" else _core_seconds
     cut = np.random.default_rng(0).random((count, tile_px, tile_px), dtype=np.float32)
     threads = usable_cores()
     with one_thread(), ThreadPoolExecutor(threads) as pool:
         list(pool.map(engine.vectors, [cut[:4]] * threads))
-        return _seconds(lambda: list(pool.map(engine.vectors, [cut] * threads))) / count / threads
+        return measured(lambda: list(pool.map(engine.vectors, [cut] * threads))) / count / threads
 
 
 def operations(backbone: Backbone, tile_px: int) -> float:
@@ -155,7 +155,7 @@ def peak_rate(dtype: torch.dtype) -> float:
 
     with one_thread(), ThreadPoolExecutor(threads) as pool:
         list(pool.map(multiply, range(threads)))
-        seconds = _seconds(lambda: list(pool.map(multiply, range(threads))))
+        seconds = _core_seconds(lambda: list(pool.map(multiply, range(threads))))
     return 8 * threads * 2 * MATRIX**3 / seconds
 
 
@@ -176,7 +176,7 @@ def convolution_rate(dtype: torch.dtype) -> float:
 
         with one_thread(), ThreadPoolExecutor(threads) as pool:
             list(pool.map(convolve, range(threads)))
-            seconds = _seconds(partial(_on_all, pool, convolve, threads))
+            seconds = _core_seconds(partial(_on_all, pool, convolve, threads))
         count = 2 * 10 * threads * 4 * (channels * side * kernel) ** 2
         best = max(best, count / seconds)
     return best
@@ -203,13 +203,19 @@ def _peak_bytes(process: psutil.Process) -> int:
     return 1024 * int(peak)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _core_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds over cores: what work that keeps all busy takes where no other program runs."""
+    return _seconds(work, time.process_time) / usable_cores()
+
+
+def _seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     times = []
-    for _ in range(3):
-        started = time.perf_counter()
+    for _ in range(5):
+        started = clock()
         work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        times.append(clock() - started)
+    # the one that other programs disturbed least
+    return min(times)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -103,6 +103,11 @@ def transaction(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
         database.commit()
 
 
+def outdated_of(path: Path) -> Path:
+    """Return where a database of an older version is put aside."""
+    return _aside(path, "outdated")
+
+
 def _open(path: Path, schema: Schema) -> sqlite3.Connection:
     try:
         database, found = _begin(path)
@@ -162,4 +167,8 @@ def _is_damage(error: BaseException) -> bool:
 
 def _put_aside(path: Path, what: str, why: str) -> None:
     log.warning("%s is %s (%s); it is put aside and begun anew", path.name, what, why)
-    path.replace(path.with_name(f"{path.name}.{what}"))
+    path.replace(_aside(path, what))
+
+
+def _aside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")

@@ -25,7 +25,7 @@ import numpy as np
 import platformdirs
 
 from client import feature_index, shards
-from client.database import VersionError, reading, transaction
+from client.database import VersionError, outdated_of, reading, transaction
 from client.feature_index import SCHEMA, Place, today
 from common.errors import StateError
 
@@ -151,7 +151,7 @@ class FeatureStore:
                     for shard in feature_index.shards_with_dead_rows(index)
                 ]
             # only now, since until the commit the index named them
-            for path in left:
+            for path in (*left, outdated_of(self._index)):
                 path.unlink(missing_ok=True)
 
     @property

@@ -31,6 +31,9 @@ NOTHING = Activation("none")
 RELU = Activation("relu")
 RELU6 = Activation("hardtanh", (0.0, 6.0))
 
+LITE_BLOCKS_ALONE = 4
+"""Blocks of EfficientNet-Lite0 from its beginning that make more of a tile than a cache holds."""
+
 Shapes = dict[nn.Conv2d, Sequence[int]]
 
 
@@ -91,6 +94,17 @@ class _Block(nn.Module):
         if not self._adds:
             return self._last(out)  # type: ignore[no-any-return]
         return self._last(out, x if self._shortcut is None else self._shortcut(x))  # type: ignore[no-any-return]
+
+
+class _TileByTile(nn.Module):
+    """Steps that each tile goes through alone, so that what is between them stays in the cache."""
+
+    def __init__(self, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._steps = nn.Sequential(*steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self._steps(tile) for tile in torch.split(x, 1)])
 
 
 class _Mean(nn.Module):
@@ -167,17 +181,21 @@ def _of_grey(conv: nn.Conv2d, shapes: Shapes) -> tuple[nn.Conv2d, Shapes]:
 
 
 def _fused_lite(backbone: EfficientNetLite0, shapes: Shapes) -> nn.Module:
-    steps: list[nn.Module] = [_fuse(*_of_grey(backbone._conv_stem, shapes), RELU6)]
-    for block in backbone._blocks:
+    alone: Shapes = {conv: (1, *shape[1:]) for conv, shape in shapes.items()}
+    steps: list[nn.Module] = [_fuse(*_of_grey(backbone._conv_stem, alone), RELU6)]
+    for number, block in enumerate(backbone._blocks):
+        seen = alone if number < LITE_BLOCKS_ALONE else shapes
         children = dict(block.named_children())
         convs = [
-            _fuse(children[name], shapes, RELU6)
+            _fuse(children[name], seen, RELU6)
             for name in ("_expand_conv", "_depthwise_conv")
             if name in children
         ]
-        convs.append(_fuse(children["_project_conv"], shapes, NOTHING))
+        convs.append(_fuse(children["_project_conv"], seen, NOTHING))
         steps.append(_Block(convs, adds=bool(block.adds)))
-    return nn.Sequential(*steps, _fuse(backbone._conv_head, shapes, RELU6), _Mean())
+    first, rest = steps[: 1 + LITE_BLOCKS_ALONE], steps[1 + LITE_BLOCKS_ALONE :]
+    head = _fuse(backbone._conv_head, shapes, RELU6)
+    return nn.Sequential(_TileByTile(first), *rest, head, _Mean())
 
 
 def _fused_resnet(backbone: nn.Module, shapes: Shapes) -> nn.Module:

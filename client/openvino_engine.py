@@ -1,4 +1,4 @@
-"""The optional engine OpenVINO (``pip install crossply[openvino]``): processors, twice as fast."""
+"""The optional engine OpenVINO (``pip install crossply[openvino]``) for processors."""
 
 from __future__ import annotations
 

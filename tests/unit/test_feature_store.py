@@ -244,6 +244,8 @@ def test_an_index_of_an_older_version_is_begun_anew(
     assert (tmp_path / "index.sqlite.outdated").exists()
     found = FeatureStore(tmp_path).get([key(n) for n in range(5)])
     assert same(found, vectors(range(1, 5)))
+    store.prune(timedelta(days=90))
+    assert not (tmp_path / "index.sqlite.outdated").exists()
 
 
 def test_an_index_of_a_newer_version_is_left_alone(

@@ -11,7 +11,7 @@ from torchvision import models
 
 import client.engines
 from client.backbones import Network, fast_network, plain_network
-from client.engine_choice import EngineChoice
+from client.engine_choice import EngineChoice, cpu_has_bfloat16
 from client.engines import load_engine
 from client.fused_network import NOTHING, RELU, RELU6, FusedConv2d, fuse
 from common.federation import Backbone
@@ -74,6 +74,7 @@ def test_it_computes_the_same(name: str, tile_px: int, tmp_path: Path) -> None:
     assert expected.std() > 0.01
 
 
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="this processor has no bfloat16")
 def test_half_precision_stays_near(tmp_path: Path) -> None:
     backbone = backbone_of("resnet50", tmp_path)
     tiles = torch.rand(4, 64, 64, generator=torch.Generator().manual_seed(1))
