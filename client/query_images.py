@@ -122,6 +122,7 @@ def read_images(question: Question, federation: Federation) -> tuple[Dataset | N
             data=question.data,
             imaging=federation.imaging,
             decode=True,
+            is_described=bool(federation.descriptors.names),
         )
         for path in paths
     ]
