@@ -153,7 +153,7 @@ def _contributions(outcome: Outcome) -> tuple[Contribution, ...]:
 
 def _left_out(outcome: Outcome) -> tuple[LeftOut, ...]:
     return tuple(
-        LeftOut(lab=row.lab, target=row.target, without=row.left_out, shared=row.included)
+        LeftOut(lab=row.lab, target=row.target, without=row.left_out, included=row.included)
         for row in left_out(outcome)
     )
 

@@ -157,12 +157,12 @@ class Contribution:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Error at a lab of a model that never saw it, and of the shared one, in the target's unit."""
+    """Error at a lab of a model that never saw it, and of the same kind with it, in its unit."""
 
     lab: str
     target: str
     without: float
-    shared: float | None = None
+    included: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

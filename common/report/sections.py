@@ -233,10 +233,14 @@ def others(evidence: Evidence) -> Section:
     for target in evidence.targets:
         rows = [row for row in evidence.left_out if row.target == target.name]
         if rows:
+            compared = any(row.included is not None for row in rows)
+            headings = ("lab", "error of a model that never saw it", "of the same kind, with it")
+            cells = [(row.lab, number(row.without), number(row.included)) for row in rows]
+            width = 3 if compared else 2
             table = Table(
                 caption=titled(target),
-                headings=("lab", "MAE of a model that never saw it", "MAE of the shared model"),
-                rows=tuple((row.lab, number(row.without), number(row.shared)) for row in rows),
+                headings=headings[:width],
+                rows=tuple(row[:width] for row in cells),
             )
             blocks.append(table)
     for matrix in evidence.matrices:

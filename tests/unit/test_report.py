@@ -185,7 +185,7 @@ def evidence() -> Evidence:
             for place, lab in enumerate(LABS)
         ),
         left_out=tuple(
-            LeftOut(lab=lab, target="tensile_strength", without=55.0 + place, shared=41.0)
+            LeftOut(lab=lab, target="tensile_strength", without=55.0 + place, included=41.0)
             for place, lab in enumerate(LABS)
         ),
         importances=tuple(
