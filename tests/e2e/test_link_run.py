@@ -23,11 +23,19 @@ def in_process(site: Consortium, agreement: Path) -> Any:
     return run_federation(InProcessGrid(app, {lab: {"lab": lab} for lab in labs}), federation)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedyogi"])
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"rounds": 4, "strategy": "fedavg"},
+        {"rounds": 4, "strategy": "fedyogi"},
+        {"rounds": 1, "strategy": "ridge", "hidden": ()},
+    ],
+    ids=lambda training: training["strategy"],
+)
 def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
-    site: Consortium, strategy: str
+    site: Consortium, training: dict[str, Any]
 ) -> None:
-    site.joined(*LABS, rounds=4, strategy=strategy)
+    site.joined(*LABS, **training)
     coordinator = site.coordinator("--wait", "60 s")
     labs = [site.lab(lab) for lab in LABS]
     assert coordinator.exit_code() == 0, coordinator.text()
@@ -41,3 +49,10 @@ def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     )
     released = (site.state("celle") / "model" / "model.safetensors").read_bytes()
     assert released == site.model_bytes()
+    # each lab reads of its own specimens, the coordinator of none
+    page = site.server / "run" / "report.html"
+    assert "S01" not in page.read_text()
+    assert all((site.state(lab) / "report.html").is_file() for lab in LABS)
+    page.unlink()
+    assert site.do("server", "report", "--state", site.server, "--contributions").exit_code == 0
+    assert "What a new lab would get" in page.read_text()
