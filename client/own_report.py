@@ -20,7 +20,7 @@ from client.own_intervals import own_intervals
 from client.personalise import personalised
 from client.report_rows import lab_row, targets_of
 from client.uncertainty import spread_in_units
-from client.verdict import Comparison, Gain, gain_of, sentence
+from client.verdict import TOO_FEW, Comparison, Gain, gain_of
 from common.errors import CrossplyError
 from common.metrics import ErrorSums
 from common.release import Release
@@ -33,6 +33,7 @@ from common.report.content import (
     OwnSpecimen,
     ParitySeries,
 )
+from common.units import symbol
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def report_path(model: Path) -> Path:
     >>> report_path(Path("state/model")).as_posix()
     'state/report.html'
     """
-    return model.absolute().parent / "report.html"
+    return model.parent / "report.html"
 
 
 def write_own_report(lab: Lab, release: Release, model: Path) -> None:
@@ -110,7 +111,7 @@ def own_report(lab: Lab, release: Release) -> LabReport:
             fingerprint=federation.fingerprint(),
             version=version("crossply"),
             date=f"{date.today():%d %B %Y}",
-            verdict=sentence(gains),
+            verdict=own_sentence(gains),
         ),
         lab=lab.name,
         evidence=Evidence(
@@ -127,6 +128,30 @@ def own_report(lab: Lab, release: Release) -> LabReport:
         parity=_parity(lab, shared, alone, (lower, upper)),
         specimens=_specimens(lab, shared, (lower, upper), inside),
     )
+
+
+def own_sentence(gains: list[Gain]) -> str:
+    """Say in one sentence what joining is worth to this lab, target by target.
+
+    Examples
+    --------
+    >>> gain = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, num_groups=9,
+    ...             alone=8.0, together=6.5, joined=6.0, low=1.0, high=3.0)
+    >>> own_sentence([gain])
+    'On specimens that your lab held out, the error of strength is 6 MPa joined and 8 MPa alone: \
+join.'
+    """
+    if not gains:
+        return "Your lab holds out too few specimens to say what joining is worth."
+    said = []
+    for gain in gains:
+        unit = f" {symbol(gain.unit)}".rstrip()
+        words = {TOO_FEW: "too few specimens to tell"}.get(gain.verdict, gain.verdict)
+        said.append(
+            f"{gain.target} is {gain.joined:.3g}{unit} joined and {gain.alone:.3g}{unit} alone: "
+            f"{words}"
+        )
+    return f"On specimens that your lab held out, the error of {'; of '.join(said)}."
 
 
 def _gains(lab: Lab, release: Release, predicted: dict[str, np.ndarray]) -> list[Gain]:
