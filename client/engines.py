@@ -17,6 +17,7 @@ import torch
 from client.backbones import Network, fast_network
 from client.engine_choice import EngineChoice
 from common.federation import Backbone
+from common.threads import one_thread
 
 CPU_TILES_AT_ONCE = 4
 """Larger batches of EfficientNet-Lite0 lose a third of their time to page faults from malloc."""
@@ -58,15 +59,20 @@ def load_engine(backbone: Backbone, tile_px: int, choice: EngineChoice) -> Engin
     WeightsError
         If weights are missing, altered (SHA-256) or belong to another network.
     """
-    network = fast_network(backbone, tile_px)
-    dtype = torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
+    # tensors are small: threads would wait for each other for longer than they copy
+    with one_thread():
+        network = fast_network(backbone, tile_px)
+        if choice.engine == "torch" and choice.device == "cpu":
+            return CpuEngine(network, _dtype(choice))
     if choice.engine == "openvino":
         from client.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(network, tile_px, choice.precision)
-    if choice.device == "cuda":
-        return CudaEngine(network, dtype)
-    return CpuEngine(network, dtype)
+    return CudaEngine(network, _dtype(choice))
+
+
+def _dtype(choice: EngineChoice) -> torch.dtype:
+    return torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
 
 
 class CpuEngine:
