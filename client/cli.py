@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import cli_doctor, cli_features, cli_join, cli_log, cli_predict, cli_start
+from client import (
+    cli_doctor,
+    cli_export,
+    cli_features,
+    cli_join,
+    cli_log,
+    cli_predict,
+    cli_start,
+)
 
 if TYPE_CHECKING:
     from client.findings import Finding
@@ -53,6 +61,7 @@ app.command(name="doctor")(cli_doctor.doctor)
 app.command(name="start")(cli_start.start)
 app.command(name="log")(cli_log.log)
 app.command(name="predict")(cli_predict.predict)
+app.command(name="export")(cli_export.export)
 
 
 def _closing(findings: Sequence[Finding], folder: Path, federation: str) -> str:
