@@ -10,6 +10,7 @@ import typer
 
 from client import (
     cli_doctor,
+    cli_explain,
     cli_export,
     cli_features,
     cli_join,
@@ -62,6 +63,7 @@ app.command(name="start")(cli_start.start)
 app.command(name="log")(cli_log.log)
 app.command(name="predict")(cli_predict.predict)
 app.command(name="export")(cli_export.export)
+app.command(name="explain")(cli_explain.explain)
 
 
 def _closing(findings: Sequence[Finding], folder: Path, federation: str) -> str:

@@ -59,13 +59,13 @@ class PrepareTask:
         """
         grey = read_micrograph(self.path, self.data)
         plan = tiles.plan(grey.shape[0], grey.shape[1], self.um_per_px, self.imaging)
-        described = _describe(grey, plan, self) if self.descriptors else np.empty(0)
+        numbers = described(grey, plan, self)
         none = np.empty((0, plan.tile_px, plan.tile_px), dtype=np.float32)
         cut = tiles.cut(grey, plan) if self.with_tiles else none
         # what is kept under this digest must never come from other bytes
         if sha256_of(self.path) != self.sha256:
             raise RefusedError("was changed while it was read", "run this again")
-        return Prepared(tiles=cut, descriptors=described)
+        return Prepared(tiles=cut, descriptors=numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,20 @@ class Prepared:
     descriptors: np.ndarray
 
 
-def _describe(grey: np.ndarray, plan: tiles.TilePlan, task: PrepareTask) -> np.ndarray:
-    """Describe a micrograph at the federation's scale, or, without one, pixel by pixel."""
+def described(grey: np.ndarray, plan: tiles.TilePlan, task: PrepareTask) -> np.ndarray:
+    """Describe a micrograph at the federation's scale, or, without one, pixel by pixel.
+
+    Returns
+    -------
+    ndarray of shape (n_descriptors,), float64; empty where none is wanted
+
+    Raises
+    ------
+    RefusedError
+        If it is too small to be described.
+    """
+    if not task.descriptors:
+        return np.empty(0)
     # scikit-image takes half a second to import, and few federations ask for descriptors
     from client.descriptors import describe
 
