@@ -90,7 +90,7 @@ def test_a_model_is_explained_at_the_lab(
     hidden = view.grey.copy()
     hidden[:16, :16] = view.grey.mean()
     entropy = [
-        described(grey, plan(*grey.shape, 1.0, federation.imaging), tasks[0])[0]
+        described(grey, plan(grey.shape[0], grey.shape[1], 1.0, federation.imaging), tasks[0])[0]
         for grey in (hidden, view.grey)
     ]
     assert entropy[0] < entropy[1]
