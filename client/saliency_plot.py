@@ -29,7 +29,7 @@ def saliency_png(saliency: Saliency, federation: Federation) -> bytes:
         unit = f" {symbol(target.unit)}".rstrip()
         # a map without any change is all white, not noise blown up
         most = float(np.abs(change).max()) or 1.0
-        axis.imshow(saliency.grey, cmap="gray", vmin=0, vmax=1)
+        axis.imshow(saliency.grey, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
         drawn = axis.pcolormesh(
             saliency.columns, saliency.rows, change, cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.5
         )

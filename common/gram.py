@@ -78,6 +78,10 @@ class GramSums:
         """Return the sums over both sets of specimens."""
         return GramSums(**{name: getattr(self, name) + getattr(other, name) for name in _NAMES})
 
+    def __sub__(self, other: GramSums) -> GramSums:
+        """Return the sums without some of their specimens, to the rounding of the larger."""
+        return GramSums(**{name: getattr(self, name) - getattr(other, name) for name in _NAMES})
+
     def counted_as(self, num_examples: float, counts: np.ndarray) -> GramSums:
         """Return the sums as if there were so many specimens; means and spreads stay.
 

@@ -44,6 +44,20 @@ class Products:
         return fit_ridge(self.total)
 
     @cached_property
+    def left_out(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What a new lab would get: ridge regression over the others, tried on each lab's sums.
+
+        By lab, the mean squared error of each target, standardised (NaN where it has none), and how
+        many specimens the others have; nothing where there is one lab alone.
+        """
+        found = {}
+        for lab, own in self.of_labs.items():
+            if len(self.of_labs) > 1:
+                others = self.total - own
+                found[lab] = fit_ridge(others).mean_square_over(own), others.counts
+        return found
+
+    @cached_property
     def novelty(self) -> Novelty:
         """How far from all labs' specimens a specimen is, with a threshold yet to calibrate."""
         return Novelty.of(self.total, self.basis)

@@ -10,7 +10,6 @@ from common.provenance import Provenance
 from common.release import Release
 from common.standardise import Standardiser
 from server.evidence import Products
-from server.ridge import fit_ridge
 from server.state import RunResult
 
 
@@ -62,7 +61,7 @@ def left_out_errors(
     products : Products
     standardiser : Standardiser
     min_specimens : int
-        A lab with fewer specimens of a target is not told of.
+        A lab is not told of for a target that it, or all others, has fewer specimens of.
 
     Returns
     -------
@@ -70,14 +69,10 @@ def left_out_errors(
         By lab: specimens, and the sum of squared errors in the targets' units, squared.
     """
     found = {}
-    for lab, own in products.of_labs.items():
-        others = [sums for name, sums in products.of_labs.items() if name != lab]
-        if not others:
-            continue
-        # added up anew: the difference from the total would carry rounding of the large into it
-        fit = fit_ridge(sum(others[1:], start=others[0]))
-        told = own.counts >= min_specimens
-        mean_square = fit.mean_square_over(own) * standardiser.target_scale**2
-        count = np.where(told, own.counts, 0.0)
-        found[lab] = count, np.where(told, mean_square, 0.0) * count
+    for lab, (mean_square, count_of_others) in products.left_out.items():
+        count = products.of_labs[lab].counts
+        told = (count >= min_specimens) & (count_of_others >= min_specimens)
+        count = np.where(told, count, 0.0)
+        squared = np.where(told, mean_square, 0.0) * standardiser.target_scale**2 * count
+        found[lab] = count, squared
     return found

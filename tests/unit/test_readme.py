@@ -44,7 +44,7 @@ def test_every_command_stands_in_it_with_options_that_exist() -> None:
         uses = [line for line in shown if line.startswith(command)]
         assert uses, command
         for line in uses:
-            assert set(re.findall(r"--[a-z]+", line)) <= options, line
+            assert set(re.findall(r"--[a-z-]+", line)) <= options, line
     named = {line.strip() for line in shown if line.startswith("crossply")}
     assert all(any(line.startswith(command) for command in known) for line in named)
 
@@ -59,7 +59,7 @@ def test_commands_in_the_guides_have_options_that_exist(path: Path) -> None:
         for group, name, rest in re.findall(r"crossply\S* (lab|server) ([a-z]+)(.*)", line)
     ]
     for command, rest in uses:
-        assert set(re.findall(r"--[a-z]+", rest)) <= known[command], (command, rest)
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known[command], (command, rest)
     assert uses
 
 
