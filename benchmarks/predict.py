@@ -2,6 +2,7 @@
 
 python -m benchmarks.predict [--repeat N]
 
+Seconds of the processor stand beside those of the clock, which grow when the machine is busy.
 *Load*: a new interpreter imports what it needs, checks and reads a released model, and loads the
 backbone. *First image* is the whole of `crossply lab predict` for one micrograph of 1280 x 960 px;
 *again*, with its features kept.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args(arguments)
-    steps: dict[str, list[float]] = {"torch alone": [], "load": [], "first image": [], "again": []}
+    steps: dict[str, list[tuple[float, float]]] = {
+        "torch alone": [],
+        "load": [],
+        "first image": [],
+        "again": [],
+    }
     with tempfile.TemporaryDirectory(prefix="crossply-") as name:
         folder = Path(name)
         model, image = folder / "model", folder / "image.png"
@@ -77,20 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             steps["again"].append(_timed(asked, cache))
     table = Table(title="a prediction with EfficientNet-Lite0", box=SIMPLE_HEAD)
     table.add_column("step")
-    for column in ("median s", "min s", "max s"):
+    for column in ("median s", "min s", "max s", "processor s"):
         table.add_column(column, justify="right")
-    for step, times in steps.items():
-        shown = (statistics.median(times), min(times), max(times))
+    for step, taken in steps.items():
+        times = [seconds for seconds, _ in taken]
+        processor = statistics.median(seconds for _, seconds in taken)
+        shown = (statistics.median(times), min(times), max(times), processor)
         table.add_row(step, *(f"{value:.2f}" for value in shown))
     Console(width=100).print(table)
 
 
-def _timed(command: Sequence[str], cache: str) -> float:
+def _timed(command: Sequence[str], cache: str) -> tuple[float, float]:
+    """Return seconds by the clock, and of the processor."""
     root = Path(__file__).parents[1]
     environment = os.environ | {"CROSSPLY_CACHE": cache, "PYTHONPATH": str(root)}
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), _processor()
     subprocess.run(command, check=True, env=environment, cwd=root, capture_output=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, _processor() - before
+
+
+def _processor() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _release() -> Release:

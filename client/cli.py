@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import cli_doctor, cli_features, cli_join, cli_log, cli_predict, cli_start
+from client import (
+    cli_doctor,
+    cli_explain,
+    cli_export,
+    cli_features,
+    cli_join,
+    cli_log,
+    cli_predict,
+    cli_start,
+)
 from client.cli_options import Agreement, Folder
 
 if TYPE_CHECKING:
@@ -49,6 +58,8 @@ app.command(name="doctor")(cli_doctor.doctor)
 app.command(name="start")(cli_start.start)
 app.command(name="log")(cli_log.log)
 app.command(name="predict")(cli_predict.predict)
+app.command(name="export")(cli_export.export)
+app.command(name="explain")(cli_explain.explain)
 
 
 def _closing(findings: Sequence[Finding], folder: Path, federation: str) -> str:

@@ -21,6 +21,7 @@ from client.engine_choice import EngineChoice, Precision, choose_engine
 from client.fused_network import fuse
 from common.errors import EngineError
 from common.federation import Backbone
+from common.threads import one_thread
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +86,18 @@ def load_engine(backbone: Backbone, tile_px: int, choice: EngineChoice) -> Engin
     EngineError
         If the engine is installed, and does not work.
     """
-    network = fast_network(backbone, tile_px)
+    # tensors are small: threads would wait for each other for longer than they copy
+    with one_thread():
+        network = fast_network(backbone, tile_px)
+        if choice.engine == "torch" and choice.device == "cpu":
+            return CpuEngine(_for_processor(network, tile_px, _dtype(choice)))
     if choice.engine == "openvino":
         return _load_openvino(network, tile_px, choice.precision)
-    dtype = torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
-    if choice.device == "cuda":
-        return CudaEngine(network, dtype)
-    return CpuEngine(_for_processor(network, tile_px, dtype))
+    return CudaEngine(network, _dtype(choice))
+
+
+def _dtype(choice: EngineChoice) -> torch.dtype:
+    return torch.bfloat16 if choice.precision == "bfloat16" else torch.float32
 
 
 def _for_processor(network: Network, tile_px: int, dtype: torch.dtype) -> Network:

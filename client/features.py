@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from client.dataset import Dataset
+from client.dataset import Dataset, Micrograph
 from client.engine_choice import EngineChoice, choose_engine
 from client.feature_keys import Keys, keys_of
 from client.feature_store import FeatureStore
@@ -168,23 +168,29 @@ def _jobs(
     from client.pipeline import SpecimenJob
 
     for row in rows:
-        needs_descriptors = keys[row].descriptors not in vectors
+        has_deep = keys[row].deep in vectors
+        names = () if keys[row].descriptors in vectors else federation.descriptors.names
+        tasks = [task_of(image, dataset, federation) for image in dataset.micrographs[row]]
         yield SpecimenJob(
             row=row,
             names=tuple(micrograph.name for micrograph in dataset.micrographs[row]),
             tasks=tuple(
-                PrepareTask(
-                    path=micrograph.path,
-                    sha256=micrograph.sha256,
-                    data=dataset.settings.data,
-                    um_per_px=micrograph.um_per_px,
-                    imaging=federation.imaging,
-                    with_tiles=keys[row].deep not in vectors,
-                    descriptors=federation.descriptors.names if needs_descriptors else (),
-                )
-                for micrograph in dataset.micrographs[row]
+                replace(task, with_tiles=not has_deep, descriptors=names) for task in tasks
             ),
         )
+
+
+def task_of(micrograph: Micrograph, dataset: Dataset, federation: Federation) -> PrepareTask:
+    """Return what it takes to prepare a micrograph in full."""
+    return PrepareTask(
+        path=micrograph.path,
+        sha256=micrograph.sha256,
+        data=dataset.settings.data,
+        um_per_px=micrograph.um_per_px,
+        imaging=federation.imaging,
+        with_tiles=True,
+        descriptors=federation.descriptors.names,
+    )
 
 
 def _run(

@@ -29,8 +29,8 @@ def own_path(model: Path) -> Path:
 
     Examples
     --------
-    >>> own_path(Path("state/model")).as_posix()
-    'state/model-own-intervals.safetensors'
+    >>> own_path(Path("state/model")).name
+    'model-own-intervals.safetensors'
     """
     return model.absolute().parent / f"{model.absolute().name}-own-intervals.safetensors"
 

@@ -143,7 +143,7 @@ def _coverage(federation: Federation, provenance: Provenance) -> list[str]:
         "Calibrated on held-out specimens; *covered* was measured on specimens that the interval "
         "was not calibrated on.",
         "",
-        *_table(["target", "meant to cover", "covered", "mean width"], rows),
+        *_table(["target", "meant to cover", "covered", "mean half-width"], rows),
     ]
 
 

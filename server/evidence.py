@@ -14,6 +14,7 @@ from common.intervals import CalibrationSums, Intervals
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.ridge import RidgeFit, fit_ridge
+from server.contribution import leave_one_lab_out
 
 Kind = Literal["errors", "baseline", "calibration"]
 
@@ -41,6 +42,11 @@ class Products:
     def ridge(self) -> RidgeFit:
         """Ridge regression over all labs: the baseline."""
         return fit_ridge(self.total)
+
+    @cached_property
+    def left_out(self) -> dict[str, RidgeFit]:
+        """For each lab, ridge regression over the others: what a new lab would get."""
+        return leave_one_lab_out(self.of_labs)
 
     @cached_property
     def novelty(self) -> Novelty:

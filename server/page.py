@@ -24,7 +24,7 @@ from common.report.content import (
     TrainingRound,
 )
 from common.ridge import fit_ridge
-from server.contribution import contributions, leave_one_lab_out
+from server.contribution import contributions
 from server.evidence import Evaluation, Products
 from server.shift import distances
 from server.state import RunResult
@@ -236,7 +236,7 @@ def _contributions(federation: Federation, products: Products) -> tuple[Contribu
 def _left_out(federation: Federation, result: RunResult, products: Products) -> tuple[LeftOut, ...]:
     rows = []
     scale = result.standardiser.target_scale
-    for lab, fit in leave_one_lab_out(products.of_labs).items():
+    for lab, fit in products.left_out.items():
         errors = np.sqrt(fit.mean_square_over(products.of_labs[lab])) * scale
         for target, error in zip(federation.targets, errors, strict=True):
             if np.isfinite(error):

@@ -9,7 +9,6 @@ from common.federation import Federation
 from common.provenance import Provenance
 from common.release import Release
 from common.standardise import Standardiser
-from server.contribution import leave_one_lab_out
 from server.evidence import Products
 from server.state import RunResult
 
@@ -62,7 +61,7 @@ def left_out_errors(
     products : Products
     standardiser : Standardiser
     min_specimens : int
-        A lab with fewer specimens of a target is not told of.
+        A lab is not told of for a target that it, or all others, has fewer specimens of.
 
     Returns
     -------
@@ -70,9 +69,10 @@ def left_out_errors(
         By lab: specimens, and the sum of squared errors in the targets' units, squared.
     """
     found = {}
-    for lab, fit in leave_one_lab_out(products.of_labs).items():
+    everyone = products.total.counts
+    for lab, fit in products.left_out.items():
         own = products.of_labs[lab]
-        told = own.counts >= min_specimens
+        told = (own.counts >= min_specimens) & (everyone - own.counts >= min_specimens)
         mean_square = fit.mean_square_over(own) * standardiser.target_scale**2
         count = np.where(told, own.counts, 0.0)
         found[lab] = count, np.where(told, mean_square, 0.0) * count

@@ -19,7 +19,6 @@ from client.specimens import Specimens
 from client.uncertainty import spread_in_units
 from common.gram import GramSums
 from common.ridge import RidgeFit, fit_ridge
-from server.contribution import leave_one_lab_out
 from server.evidence import Products
 from server.shift import Kind, aligned, alignments
 from server.state import RunResult
@@ -131,7 +130,7 @@ def _note_products(
         kind: fit_ridge(GramSums.total(aligned(of_labs, maps[kind]).values()))
         for kind in ALIGNMENTS
     }
-    left_out = leave_one_lab_out(of_labs)
+    left_out = products.left_out
     for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
         if lab.name not in of_labs:
             continue

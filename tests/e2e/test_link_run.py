@@ -1,5 +1,6 @@
 """A run over the link: processes, certificates, and the bits of the run in one process."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from benchmarks.loopback import Consortium
 from client.app import client_app
 from client.opening import open_lab
 from common.federation import load_federation
+from common.sealed import read_sealed
 from server.rounds import run_federation
 from simulation.grid import InProcessGrid
 
@@ -47,8 +49,13 @@ def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     np.testing.assert_array_equal(
         model.standardiser.feature_mean, expected.standardiser.feature_mean
     )
-    released = (site.state("celle") / "model" / "model.safetensors").read_bytes()
-    assert released == site.model_bytes()
+    released = read_sealed(site.server / "run" / "model")
+    assert {"card.md", "intervals.safetensors", "novelty.safetensors"} <= set(released)
+    for lab in LABS:
+        assert read_sealed(site.state(lab) / "model") == released
+    folder, celle = site.state("celle") / "model", site.folder / "data-celle" / "images"
+    told = json.loads(site.do("lab", "predict", folder, celle, "--json").stdout)
+    assert len(told["predictions"]) == 48 and told["intervals_of"] == "this lab"
     # each lab reads of its own specimens, the coordinator of none
     page = site.server / "run" / "report.html"
     assert "S01" not in page.read_text()

@@ -117,6 +117,15 @@ def test_options_of_the_command() -> None:
         "crossply lab doctor": {"--state", "--json"},
         "crossply lab start": {"--state", "--patience", "--forever", "--log-json"},
         "crossply lab log": {"--state", "--verify", "--expect", "--last", "--json"},
+        "crossply lab explain": {
+            "model",
+            "folder",
+            "--saliency",
+            "--specimen",
+            "--repeats",
+            "--json",
+        },
+        "crossply lab export": {"model", "out"},
         "crossply lab predict": {
             "model",
             "images",
