@@ -18,7 +18,7 @@ from client.lab import Lab
 from client.learning_curve import points_of, power_of
 from client.own_intervals import own_intervals
 from client.personalise import personalised
-from client.report_rows import lab_row, targets_of
+from client.report_rows import lab_row, reasons, targets_of
 from client.uncertainty import spread_in_units
 from client.verdict import TOO_FEW, Comparison, Gain, gain_of
 from common.errors import CrossplyError
@@ -104,6 +104,7 @@ def own_report(lab: Lab, release: Release) -> LabReport:
         if release.novelty is None
         else release.novelty.inside(standardiser.features(held_out.features))
     )
+    importances, dependences = reasons(release.model, held_out, federation)
     return LabReport(
         head=Head(
             title=f"{federation.name}: what the run is worth to {lab.name}",
@@ -118,6 +119,8 @@ def own_report(lab: Lab, release: Release) -> LabReport:
             targets=targets_of(federation),
             modes=_modes(lab, {SHARED_LABEL: shared, ALONE_LABEL: alone}),
             labs=tuple(lab_row(gain) for gain in gains),
+            importances=importances,
+            dependences=dependences,
             inside=()
             if inside is None
             else (

@@ -1,13 +1,18 @@
-"""Verdicts as rows of a report: of one lab at the lab, of all in a simulation."""
+"""Verdicts and reasons as rows of a report: of one lab at the lab, of all in a simulation."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from client.choice import OFFSET, PERSONALISED, SHARED
+from client.importance import partial_dependence, permutation_importance
+from client.specimens import Specimens
 from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
+from common.bundle import Model as Released
 from common.federation import Federation
+from common.report.content import Importance as ImportanceRow
 from common.report.content import LabRow, Model, Target, Verdict
+from common.report.content import PartialDependence as DependenceRow
 
 VERDICTS: dict[str, Verdict] = {JOIN: "join", HOLD: "hold", NO_DIFFERENCE: "no difference"}
 MODELS: dict[str, Model] = {
@@ -15,6 +20,10 @@ MODELS: dict[str, Model] = {
     PERSONALISED: "personalised",
     OFFSET: "with offset",
 }
+
+
+MOST_CURVES = 6
+"""Of a target: those of the features that it hangs on most."""
 
 
 def lab_row(gain: Gain) -> LabRow:
@@ -46,3 +55,49 @@ def targets_of(federation: Federation) -> tuple[Target, ...]:
         Target(name=name, unit=target.unit, low=target.range[0], high=target.range[1])
         for name, target in federation.targets.items()
     )
+
+
+def reasons(
+    model: Released, specimens: Specimens, federation: Federation, repeats: int = 10
+) -> tuple[tuple[ImportanceRow, ...], tuple[DependenceRow, ...]]:
+    """Return what a model leans on over some specimens; nothing where no feature has a name.
+
+    Parameters
+    ----------
+    model : Model
+    specimens : Specimens
+        At least two.
+    federation : Federation
+    repeats : int
+        Of permutation importance.
+    """
+    if not federation.named_features or len(specimens) < 2:
+        return (), ()
+    found = permutation_importance(model, specimens, federation, repeats=repeats)
+    importances = tuple(
+        ImportanceRow(
+            target=target,
+            feature=group.name,
+            increase=float(found.increase[row, column]),
+            spread=float(found.spread[row, column]),
+        )
+        for column, target in enumerate(federation.targets)
+        if np.isfinite(found.mae[column])
+        for row, group in enumerate(found.groups)
+    )
+    curves = partial_dependence(model, specimens, federation)
+    dependences = []
+    for column, target in enumerate(federation.targets):
+        # the network's features, which come first, have no curve
+        order = np.argsort(-found.increase[1:, column], kind="stable")[:MOST_CURVES]
+        dependences.extend(
+            DependenceRow(
+                target=target,
+                feature=curves[row].group.name,
+                unit=curves[row].group.unit or "dimensionless",
+                x=curves[row].values,
+                y=curves[row].predicted[:, column],
+            )
+            for row in order
+        )
+    return importances, tuple(dependences)

@@ -136,7 +136,7 @@ def run_and_report(
         print(json.dumps(record, indent=2))
     else:
         print_summary(outcome, console)
-    message = f"Written to {out}: result.json, predictions.csv, parity.png"
+    message = f"Written to {out}: report.html, result.json, predictions.csv, parity.png"
     Console(stderr=True).print(message, markup=False, highlight=False)
 
 

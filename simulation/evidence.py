@@ -17,6 +17,7 @@ from client.learning_curve import CurvePoint, points_of
 from client.personalise import personalised
 from client.specimens import Specimens
 from client.uncertainty import spread_in_units
+from common.bundle import Model
 from common.gram import GramSums
 from common.ridge import RidgeFit, fit_ridge
 from server.evidence import Products
@@ -45,6 +46,8 @@ class Evidence:
         Errors of ridge regression on parts of a lab's own specimens.
     products : list of Products
         Of each fold.
+    models : list of Model
+        The federated head of each fold.
     """
 
     spread: list[np.ndarray]
@@ -53,6 +56,7 @@ class Evidence:
     cross: list[list[np.ndarray]]
     curve: list[CurvePoint] = field(default_factory=list)
     products: list[Products] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
 
     @classmethod
     def empty(cls, labs: Sequence[Specimens]) -> Evidence:
@@ -84,6 +88,8 @@ def note_federated(
     result : RunResult
     """
     head, standardiser = result.head, result.standardiser
+    fingerprint = labs[0].federation.fingerprint()
+    evidence.models.append(Model(head=head, standardiser=standardiser, fingerprint=fingerprint))
     for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
         features, federation = lab.held_out.features, lab.federation
         evidence.spread[index][rows] = spread_in_units(head, standardiser, features, federation)

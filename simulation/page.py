@@ -7,17 +7,20 @@ from importlib.metadata import version
 
 import numpy as np
 
-from client.report_rows import lab_row, targets_of
+from client.report_rows import lab_row, reasons, targets_of
+from client.specimens import Specimens
 from common.report.content import (
     CalibrationRow,
     Contribution,
     Evidence,
     Head,
+    Importance,
     InsideShare,
     LeftOut,
     Matrix,
     ModeRow,
     ParitySeries,
+    PartialDependence,
     SimulationReport,
     TrainingRound,
 )
@@ -59,6 +62,7 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
     )
     together = "federated" in outcome.predicted
     ends = calibrated(outcome) if together else None
+    importances, dependences = _reasons(outcome) if together else ((), ())
     return SimulationReport(
         head=head,
         evidence=Evidence(
@@ -70,6 +74,8 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
             matrices=_matrices(outcome) if together else (),
             contributions=_contributions(outcome) if together else (),
             left_out=_left_out(outcome) if together else (),
+            importances=importances,
+            dependences=dependences,
             inside=_inside(outcome) if together else (),
             notes=_notes(outcome),
         ),
@@ -164,6 +170,23 @@ def _inside(outcome: Outcome) -> tuple[InsideShare, ...]:
     return tuple(
         InsideShare(lab=lab, share=share, num_specimens=sizes[lab]) for lab, share in shares.items()
     )
+
+
+def _reasons(
+    outcome: Outcome,
+) -> tuple[tuple[Importance, ...], tuple[PartialDependence, ...]]:
+    """Return what the first fold's head leans on, over the specimens that it held out."""
+    labs = [
+        lab.take(fold == 0) for lab, fold in zip(outcome.consortium.labs, outcome.fold, strict=True)
+    ]
+    held_out = Specimens(
+        lab="all labs",
+        ids=tuple(id_ for lab in labs for id_ in lab.ids),
+        features=np.concatenate([lab.features for lab in labs]),
+        targets=np.concatenate([lab.targets for lab in labs]),
+        groups=np.concatenate([lab.groups for lab in labs]),
+    )
+    return reasons(outcome.evidence.models[0], held_out, outcome.consortium.federation)
 
 
 def _notes(outcome: Outcome) -> tuple[str, ...]:

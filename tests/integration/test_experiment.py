@@ -20,6 +20,7 @@ from simulation.consortium import Consortium, groups_across
 from simulation.crosslab import cross_errors, feature_distances, left_out
 from simulation.experiment import Outcome, folds_of_labs, run_experiment
 from simulation.modes import MODES
+from simulation.page import simulation_report
 from simulation.parity import TITLES, parity_png
 from simulation.report import MODE_LABELS, predictions_csv, print_summary, result_record, write_run
 from simulation.verdict import gains
@@ -251,3 +252,19 @@ def test_what_labs_models_are_worth_elsewhere() -> None:
     apart = feature_distances(outcome)
     assert apart is not None and apart[0] == ["a", "bb", "ccc"]
     assert (np.diag(apart[1]) < 1e-6).all()
+
+
+def test_the_report_of_a_simulation_says_what_was_found(tmp_path: Path) -> None:
+    outcome = experiment(lab("a"), lab("bb"), lab("ccc"))
+    report = simulation_report(outcome, MODE_LABELS, "Nobody knows.")
+    evidence = report.evidence
+    assert [row.lab for row in evidence.labs] == ["a", "bb", "ccc"]
+    assert [round(row.gain or 0, 9) for row in evidence.labs] == [
+        round(gain.mean, 9) for gain in gains(outcome)
+    ]
+    overall = [row for row in evidence.calibration if row.lab is None]
+    assert {row.num_specimens for row in overall} == {45}
+    assert {matrix.values.shape for matrix in evidence.matrices} == {(4, 3), (3, 3)}
+    assert sum(len(series.measured) for series in report.parity) == 2 * 45
+    write_run(outcome, result_record(outcome, {}), tmp_path)
+    assert "ccc" in (tmp_path / "report.html").read_text()
