@@ -86,7 +86,7 @@ def reasons(
         for row, group in enumerate(found.groups)
     )
     curves = partial_dependence(model, specimens, federation)
-    dependences = []
+    dependences: list[DependenceRow] = []
     for column, target in enumerate(federation.targets):
         # the network's features, which come first, have no curve
         order = np.argsort(-found.increase[1:, column], kind="stable")[:MOST_CURVES]
