@@ -62,7 +62,7 @@ class FusedConv2d(nn.Module):
         self.bias = conv.bias
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """Return ``activation(conv(x) + added)``."""
+        """Return ``activation(conv(x) + added)``; what is added is overwritten by it."""
         name, numbers = self._activation
         if added is None:
             result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
@@ -70,8 +70,8 @@ class FusedConv2d(nn.Module):
             )
         else:
             after = None if name == "none" else name
-            result = torch.ops.mkldnn._convolution_pointwise.binary(
-                x, added, self.weight, self.bias, *self._where, "add", None, after,
+            result = torch.ops.mkldnn._convolution_pointwise_.binary(
+                added, x, self.weight, self.bias, *self._where, "add", None, after,
                 list(numbers), None,
             )  # fmt: skip
         return result
@@ -93,6 +93,7 @@ class _Block(nn.Module):
             out = conv(out)
         if not self._adds:
             return self._last(out)  # type: ignore[no-any-return]
+        # nobody else looks at what came in: the sum may take its place
         return self._last(out, x if self._shortcut is None else self._shortcut(x))  # type: ignore[no-any-return]
 
 

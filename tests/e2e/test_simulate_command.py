@@ -117,7 +117,7 @@ def test_a_folder_of_labs(
         assert result["modes"][mode]["modulus"]["num_specimens"] == 48
         assert strength["r2"] > 0.5, (mode, strength)
     assert result["labs"]["celle"]["federated"]["modulus"]["num_specimens"] == 0
-    assert set(result["seconds"]) == {"features", *MODES}
+    assert set(result["seconds"]) == {"features", "evidence", *MODES}
     assert [(r["fold"], r["round"]) for r in result["rounds"]] == [
         (fold, number) for fold in range(2) for number in range(1, 16)
     ]
