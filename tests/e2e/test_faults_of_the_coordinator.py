@@ -109,7 +109,7 @@ def test_fault_10_killed_in_each_phase(
 
 def test_a_lab_that_was_away_at_the_end_gets_the_model_later(site: Consortium) -> None:
     site.joined("aachen", "bremen", rounds=2, quorum=0.5)
-    away = DIES.format(module="client.app", owner="client.app.Model", name="save", after=False)
+    away = DIES.format(module="client.app", owner="client.app.Release", name="write", after=False)
     coordinator = site.coordinator("--grace", "0.3 s")
     labs = [site.lab("aachen"), site.lab("bremen", before=away)]
     assert coordinator.exit_code() == 0, coordinator.text()

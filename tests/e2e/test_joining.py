@@ -59,6 +59,9 @@ def test_two_people_who_have_never_met_train_together(site: Consortium) -> None:
         "query.statistics",
         "train",
         "train",
+        "query.components",
+        "query.components",
+        "query.gram",
         "evaluate",
         "query.release",
     ]
