@@ -1,0 +1,102 @@
+"""What the answers after training cost, beside training itself, with features kept.
+
+python -m benchmarks.after_training [--data DIR] [--repeat N]
+
+Medians over repeats on each set: all modes of a simulation, what is gathered beside them (versions
+of the head, cross-lab errors, ridge without each lab), and what is made of it at the end
+(intervals, verdicts, contributions, result.json, the report). The last line is exact Shapley values
+of eight labs at 64 dimensions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.accuracy import DEMO_FOLDS, SETS, SHARED
+from client.feature_store import FeatureStore, default_folder
+from common.federation import load_federation
+from common.gram import GramSums
+from common.threads import one_thread
+from server.contribution import contributions
+from simulation.consortium import Consortium, open_consortium, read_datasets
+from simulation.demo import write_demo
+from simulation.experiment import run_experiment
+from simulation.report import result_record, write_run
+
+
+def consortia(data: Path, scratch: Path) -> Iterator[tuple[str, Consortium, int | None]]:
+    """Open the demo, and each real set that is there."""
+    write_demo(scratch / "demo")
+    folders = [("demo", scratch / "demo", DEMO_FOLDS)]
+    folders += [(name, data / name, folds) for name, folds in SETS.items()]  # type: ignore[misc]
+    for name, folder, folds in folders:
+        if folder.is_dir():
+            federation = load_federation(folder)
+            datasets = read_datasets(folder, federation)
+            store = FeatureStore(default_folder())
+            yield name, open_consortium(datasets, federation, store), folds
+
+
+def measure(consortium: Consortium, folds: int | None, scratch: Path) -> tuple[float, float, float]:
+    """Return seconds of all modes, of what is gathered beside them, and of the end."""
+    outcome = run_experiment(consortium, folds=folds)
+    started = time.perf_counter()
+    write_run(outcome, result_record(outcome, {}), scratch)
+    end = time.perf_counter() - started
+    beside = outcome.seconds["evidence"]
+    return sum(outcome.seconds.values()) - beside, beside, end
+
+
+def shapley_seconds(num_labs: int = 8, dimensions: int = 64) -> float:
+    """Return seconds of exact Shapley values over labs that are drawn at random."""
+    generator = np.random.default_rng(0)
+    of_labs = {}
+    for lab in range(num_labs):
+        z = generator.normal(size=(100, dimensions))
+        of_labs[str(lab)] = GramSums.of(z, z[:, :1] + generator.normal(size=(100, 1)))
+    with one_thread():
+        started = time.perf_counter()
+        contributions(of_labs, ("target",))
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=SHARED, help="folder of the real sets")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    shown = Table(title="Seconds, medians", title_justify="left", box=SIMPLE_HEAD)
+    shown.add_column("set")
+    for heading in ("all modes", "beside them", "at the end", "added"):
+        shown.add_column(heading, justify="right")
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        for number, (label, consortium, folds) in enumerate(consortia(arguments.data, scratch)):
+            runs = [
+                measure(consortium, folds, scratch / f"{number}-{repeat}")
+                for repeat in range(arguments.repeat)
+            ]
+            modes, beside, end = (statistics.median(part) for part in zip(*runs, strict=True))
+            cells = (f"{modes:.2f}", f"{beside:.2f}", f"{end:.2f}", f"{(beside + end) / modes:.0%}")
+            shown.add_row(label, *cells)
+    console = Console()
+    console.print(shown)
+    shapley = statistics.median(shapley_seconds() for _ in range(arguments.repeat))
+    console.print(f"exact Shapley values of 8 labs at 64 dimensions: {shapley:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
