@@ -51,6 +51,7 @@ from common.messages import (
 from common.release import Release
 from common.seeds import seed_for
 from common.standardise import Moments
+from common.threads import one_thread
 
 log = logging.getLogger(__name__)
 
@@ -119,20 +120,21 @@ def multiply_components(lab: Lab, record: RecordDict) -> RecordDict:
     request = BasisRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.terms)
     features = request.standardiser.features(lab.training.features)
-    return ComponentsReply(
-        num_examples=len(lab.training), product=product_with(features, request.basis)
-    ).to_record()
+    # sums of floats depend on how many threads they are dealt out to
+    with one_thread():
+        product = product_with(features, request.basis)
+    return ComponentsReply(num_examples=len(lab.training), product=product).to_record()
 
 
 def sum_products(lab: Lab, record: RecordDict) -> RecordDict:
     """Sum products of the lab's training specimens along a basis, for ridge regression."""
     request = BasisRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.terms)
-    coordinates = request.standardiser.features(lab.training.features) @ request.basis
     targets = request.standardiser.targets(lab.shared_training_targets)
-    return GramReply(
-        num_examples=len(lab.training), sums=GramSums.of(coordinates, targets)
-    ).to_record()
+    with one_thread():
+        coordinates = request.standardiser.features(lab.training.features) @ request.basis
+        sums = GramSums.of(coordinates, targets)
+    return GramReply(num_examples=len(lab.training), sums=sums).to_record()
 
 
 def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
@@ -141,12 +143,13 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
     model, federation = request.model, lab.federation
     Terms.of(federation).require(model.terms)
     told, standardiser = lab.told_held_out(), model.standardiser
+    calibration = calibrate(model.head, standardiser, told, federation, request.novelty)
     baseline = request.baseline
     return EvaluateReply(
         num_examples=len(told),
         errors=evaluate(model.head, standardiser, told, federation),
         baseline=evaluate(baseline, standardiser, told, federation) if baseline else None,
-        calibration=calibrate(model.head, standardiser, told, federation, request.novelty),
+        calibration=calibration.merged(lab.needed),
     ).to_record()
 
 
@@ -166,10 +169,11 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
             provenance=request.provenance,
             novelty=request.novelty,
         )
-        # the model last: where it lies, the lab has all
-        keep_own_intervals(lab, release, lab.model_path)
-        write_own_report(lab, release, lab.model_path)
-        release.write(lab.model_path)
+        if not release.is_in(lab.model_path):
+            keep_own_intervals(lab, release, lab.model_path)
+            release.write(lab.model_path)
+            # it takes a training of the lab's own: what a run is for is there before
+            write_own_report(lab, release, lab.model_path)
     return ReleaseReply(fingerprint=fingerprint).to_record()
 
 

@@ -119,10 +119,11 @@ class Gate:
             self._require(ERROR_SUMS)
             self._check_number(asked_id, EVALUATE, self._policy.evaluations_per_day)
         elif message_type in (COMPONENTS, GRAM):
-            BasisRequest.from_record(content, shapes=shapes)
+            self._check_basis(BasisRequest.from_record(content, shapes=shapes))
             self._require(GRAM_SUMS)
-            # another basis shows the same specimens from another side
-            most = PASSES if message_type == COMPONENTS else 1
+            # another basis shows the same specimens from another side; twice, since a coordinator
+            # that was killed in between may come to another one
+            most = 2 * PASSES if message_type == COMPONENTS else 2
             self._check_number(asked_id, message_type, most * self._policy.evaluations_per_day)
 
     def check_reply(self, message_type: str, content: RecordDict) -> RecordDict:
@@ -167,6 +168,15 @@ class Gate:
             return ReleaseReply.from_record(content)
         return EvaluateReply.from_record(content, num_targets=num_targets)
 
+    def _check_basis(self, request: BasisRequest) -> None:
+        """Refuse what no honest coordinator asks: other weights, or directions that are none."""
+        weights = request.standardiser.feature_weight
+        if not np.array_equal(weights, self._federation.feature_weight):
+            raise RequestError("the features' weights are not those of the agreement")
+        products = request.basis.T @ request.basis
+        if not np.allclose(products, np.eye(len(products)), atol=1e-6):
+            raise RequestError("the directions are not orthonormal")
+
     def _require(self, metric: str) -> None:
         if metric not in self._policy.metrics:
             raise PolicyError(f"{metric} may not leave, by this lab's policy")
@@ -183,6 +193,10 @@ class Gate:
     def _check_counts(self, reply: Sums) -> None:
         if isinstance(reply, EvaluateReply):
             counts = reply.errors.count
+            if reply.calibration is not None:
+                # each half, and all of them
+                halves = reply.calibration.counts.sum(axis=2).ravel()
+                counts = np.concatenate([counts, halves, [reply.calibration.novelty.sum()]])
         elif isinstance(reply, StatisticsReply):
             counts = np.concatenate([reply.features.count, reply.targets.count])
             counts = np.append(counts, reply.num_examples)
@@ -227,7 +241,8 @@ def rounded(reply: Sums) -> Sums:
             num_examples=num_examples,
             errors=ErrorSums(**_rounded_sums(vars(reply.errors))),
             baseline=reply.baseline and ErrorSums(**_rounded_sums(vars(reply.baseline))),
-            calibration=reply.calibration and reply.calibration.scaled(factor),
+            # counts of single specimens would tell by their fractions how many there are
+            calibration=None,
         )
     return StatisticsReply(
         num_examples=num_examples,

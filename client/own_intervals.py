@@ -47,7 +47,8 @@ def own_intervals(lab: Lab, release: Release) -> Intervals:
     found = calibrate(model.head, model.standardiser, lab.held_out, lab.federation, None)
     own = found.counts.sum(axis=0)
     everyone = np.zeros_like(own) if told is None else told.counts.sum(axis=0)
-    return Intervals.calibrated(shrunk(own, everyone))
+    # this lab's own are among everyone's, unless it kept them back
+    return Intervals.calibrated(shrunk(own, np.maximum(everyone - own, 0.0)))
 
 
 def keep_own_intervals(lab: Lab, release: Release, model: Path) -> None:

@@ -139,6 +139,7 @@ def own_sentence(gains: list[Gain]) -> str:
     Examples
     --------
     >>> gain = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, num_groups=9,
+    ...             num_trained=36,
     ...             alone=8.0, together=6.5, joined=6.0, low=1.0, high=3.0)
     >>> own_sentence([gain])
     'On specimens that your lab held out, the error of strength is 6 MPa joined and 8 MPa alone: \
@@ -174,6 +175,7 @@ def _gains(lab: Lab, release: Release, predicted: dict[str, np.ndarray]) -> list
             groups=held_out.groups,
             block=second_half(held_out, federation.training.seed).astype(np.int64),
             seed=federation.training.seed,
+            num_trained=int(np.isfinite(lab.training.targets[:, column]).sum()),
             **{version: values[:, column] for version, values in predicted.items()},
         )
         gain = gain_of(comparison, power_of(points, column))
@@ -249,8 +251,8 @@ def _known(value: float) -> float | None:
 def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
     notes = [
         f"All of it is about the {len(lab.held_out)} specimens that this lab held out, one fifth; "
-        "the choice of a version, and intervals, are tried on one half of them and made on the "
-        "other."
+        "the choice of a version is tried on one half of them and made on the other. Intervals are "
+        "those that your next specimen gets: these specimens had a part in them."
     ]
     if release.novelty is None:
         notes.append(

@@ -38,8 +38,8 @@ round_counts = false
 # How many training rounds are answered in 24 hours.
 rounds_per_day = 2000
 
-# To how many different heads the sums of errors are told in 24 hours; a run asks for one. The
-# difference of two such sums may be about one specimen.
+# How many different evaluations are answered in 24 hours; a run asks for one, of its head and of
+# the linear baseline beside it. The difference of two such sums may be about one specimen.
 evaluations_per_day = 1
 """
 

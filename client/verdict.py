@@ -27,6 +27,8 @@ class Gain:
     lab, target, unit : str
     num_specimens, num_groups : int
         Held out, with this target measured; specimens that share material are one group.
+    num_trained : int
+        Trained on, in each fold.
     alone, together, joined : float
         Mean absolute errors, in the target's unit: of the lab's own head; of the shared head; and
         of the version of the shared head that the lab would use, chosen on other specimens.
@@ -45,6 +47,7 @@ class Gain:
     unit: str
     num_specimens: int
     num_groups: int
+    num_trained: int
     alone: float
     together: float
     joined: float
@@ -66,7 +69,7 @@ class Gain:
     @property
     def most_specimens(self) -> int:
         """How many more specimens a learning curve is drawn out to."""
-        return MOST_TIMES * self.num_specimens
+        return MOST_TIMES * self.num_trained
 
     @property
     def verdict(self) -> str:
@@ -94,6 +97,8 @@ class Comparison:
     block : ndarray of shape (n_specimens,), int64
         What is found on some blocks is tried on the others; negative where never held out.
     seed : int
+    num_trained : int
+        Specimens with this target that the lab's own head was trained on.
     """
 
     lab: str
@@ -106,6 +111,7 @@ class Comparison:
     groups: np.ndarray
     block: np.ndarray
     seed: int
+    num_trained: int
 
 
 def gain_of(found: Comparison, power: float) -> Gain | None:
@@ -140,13 +146,14 @@ def gain_of(found: Comparison, power: float) -> Gain | None:
         unit=found.unit,
         num_specimens=int(seen.sum()),
         num_groups=num_groups,
+        num_trained=found.num_trained,
         alone=errors[0],
         together=float(together[seen].mean()),
         joined=errors[1],
         low=low,
         high=high,
         use=choice.version,
-        more_specimens=specimens_for(errors, int(seen.sum()), power),
+        more_specimens=specimens_for(errors, found.num_trained, power),
     )
 
 
@@ -180,8 +187,10 @@ def sentence(found: Sequence[Gain]) -> str:
     Examples
     --------
     >>> small = Gain(lab="a", target="strength", unit="MPa", num_specimens=9, num_groups=9,
+    ...              num_trained=36,
     ...              alone=8.0, together=6.5, joined=6.0, low=1.0, high=3.0)
     >>> large = Gain(lab="b", target="strength", unit="MPa", num_specimens=9, num_groups=9,
+    ...              num_trained=36,
     ...              alone=4.0, together=4.0, joined=4.0, low=-1.0, high=1.0)
     >>> sentence([small, large])
     'Over all labs the error of strength is 17 % smaller together than alone; joining pays for \

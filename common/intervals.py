@@ -22,7 +22,7 @@ GRID = np.geomspace(0.05, 50.0, 91)
 make intervals 4 % narrower at most, and tell more of single specimens."""
 
 PRIOR = 20.0
-"""How many specimens' worth of everyone's counts a lab's own are mixed with."""
+"""How many specimens' worth of the other labs' counts a lab's own are mixed with."""
 
 
 def score_counts(scores: np.ndarray) -> np.ndarray:
@@ -80,16 +80,16 @@ def quantiles(counts: np.ndarray, levels: Sequence[float] = LEVELS) -> np.ndarra
     return np.array(found)
 
 
-def shrunk(own: np.ndarray, everyone: np.ndarray) -> np.ndarray:
-    """Mix a lab's counts with `PRIOR` specimens' worth of everyone's.
+def shrunk(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mix a lab's counts with `PRIOR` specimens' worth of the other labs'.
 
     Parameters
     ----------
-    own, everyone : ndarray of shape (n_targets, n_bins)
+    own, others : ndarray of shape (n_targets, n_bins)
     """
-    total = everyone.sum(axis=1, keepdims=True)
+    total = others.sum(axis=1, keepdims=True)
     worth = np.minimum(PRIOR, total) / np.maximum(total, 1.0)
-    mixed: np.ndarray = own + worth * everyone
+    mixed: np.ndarray = own + worth * others
     return mixed
 
 
@@ -148,11 +148,24 @@ class CalibrationSums:
             }
         )
 
-    def scaled(self, factor: float) -> CalibrationSums:
-        """Return the sums times a factor, as if there were so many times as many specimens."""
-        return CalibrationSums(
-            **{field.name: getattr(self, field.name) * factor for field in fields(self)}
-        )
+    def merged(self, least: int) -> CalibrationSums:
+        """Put a target's two halves into one where either holds fewer than `least` specimens.
+
+        Examples
+        --------
+        >>> counts = np.zeros((2, 1, len(GRID) + 1))
+        >>> counts[0, 0, 5], counts[1, 0, 7] = 30.0, 2.0
+        >>> sums = CalibrationSums(counts=counts, spreads=np.ones((2, 1)), novelty=counts[0, 0])
+        >>> sums.merged(20).counts.sum(axis=2).ravel().tolist()
+        [32.0, 0.0]
+        """
+        sizes = self.counts.sum(axis=2)
+        small = ((sizes > 0) & (sizes < least)).any(axis=0)
+        counts, spreads = self.counts.copy(), self.spreads.copy()
+        counts[0, small] += counts[1, small]
+        spreads[0, small] += spreads[1, small]
+        counts[1, small], spreads[1, small] = 0.0, 0.0
+        return CalibrationSums(counts=counts, spreads=spreads, novelty=self.novelty)
 
 
 @dataclass(frozen=True, kw_only=True)

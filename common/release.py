@@ -80,6 +80,13 @@ class Release:
         """SHA-256 of the folder's checksums, which names this release and no other."""
         return hashlib.sha256(sums_of(self.files)).hexdigest()
 
+    def is_in(self, folder: Path) -> bool:
+        """Return whether a folder holds this very release, whole."""
+        try:
+            return read_sealed(folder) == self.files
+        except StateError:
+            return False
+
     def write(self, folder: Path) -> None:
         """Write the folder, whole or not at all.
 

@@ -38,6 +38,10 @@ class Products:
         """The sums over the specimens of all labs."""
         return GramSums.total(self.of_labs.values())
 
+    def solve(self) -> None:
+        """Compute what follows from the sums, which else is computed when it is first asked for."""
+        _ = self.ridge, self.novelty, self.left_out
+
     @cached_property
     def ridge(self) -> RidgeFit:
         """Ridge regression over all labs: the baseline."""

@@ -93,8 +93,9 @@ def _closing(federation: Federation, evaluation: Evaluation) -> str:
         if found["num_specimens"]:
             unit = "" if target.unit == "dimensionless" else f" {target.unit}"
             said.append(f"{name} to {found['mae']:.3g}{unit} on average")
-    labs = len(evaluation.errors)
-    return f"On specimens that {labs} labs held out, the shared model predicts {', '.join(said)}."
+    count = len(evaluation.errors)
+    labs = f"{count} labs" if count > 1 else "one lab"
+    return f"On specimens that {labs} held out, the shared model predicts {', '.join(said)}."
 
 
 def _modes(federation: Federation, evaluation: Evaluation) -> tuple[ModeRow, ...]:
@@ -138,7 +139,12 @@ def _calibration(federation: Federation, evaluation: Evaluation) -> tuple[Calibr
             chosen = list(of_labs) if lab is None else [lab]
             counts = np.array([found[name][0] for name in chosen])
             covered = np.array([found[name][1] for name in chosen])
-            widths = np.array([2 * found[name][2] * spreads[name] for name in chosen])
+            widths = np.array(
+                [
+                    2 * found[name][2] * np.where(found[name][0] > 0, spreads[name], 0.0)
+                    for name in chosen
+                ]
+            )
             if counts.sum() == 0:
                 continue
             for number, level in enumerate(LEVELS):
@@ -168,9 +174,12 @@ def _tried(
     sizes = counts[:, column].sum(axis=1)
     covered, found = np.zeros((len(LEVELS), 2)), np.zeros((len(LEVELS), 2))
     for half in (0, 1):
-        other = shrunk(counts[1 - half], everyone[1 - half])
-        quantile = Intervals.calibrated(other).quantile
+        own = counts[1 - half]
+        quantile = Intervals.calibrated(shrunk(own, everyone[1 - half] - own)).quantile
         shares = coverage(counts[half], quantile)[:, column]
+        if not np.isfinite(quantile[:, column]).all():
+            # an interval without end covers all, and says nothing
+            sizes[half] = 0.0
         covered[:, half] = np.nan_to_num(shares) * sizes[half]
         found[:, half] = np.where(sizes[half] > 0, quantile[:, column], 0.0)
     return sizes, covered, found
@@ -180,6 +189,7 @@ def _matrices(federation: Federation, result: RunResult, products: Products) -> 
     names = tuple(products.of_labs)
     if len(names) > MOST_LABS:
         return ()
+    least = federation.privacy.min_specimens
     fits = {lab: fit_ridge(sums) for lab, sums in products.of_labs.items()}
     squares = np.array(
         [
@@ -187,7 +197,7 @@ def _matrices(federation: Federation, result: RunResult, products: Products) -> 
                 np.full(len(federation.targets), np.nan)
                 if own == other or not _learned(products, own).any()
                 else np.where(
-                    _learned(products, own),
+                    _learned(products, own) & (products.of_labs[other].counts >= least),
                     fits[own].mean_square_over(products.of_labs[other]),
                     np.nan,
                 )
@@ -237,7 +247,9 @@ def _left_out(federation: Federation, result: RunResult, products: Products) -> 
     rows = []
     scale = result.standardiser.target_scale
     for lab, fit in products.left_out.items():
-        errors = np.sqrt(fit.mean_square_over(products.of_labs[lab])) * scale
+        own = products.of_labs[lab]
+        told = own.counts >= federation.privacy.min_specimens
+        errors = np.where(told, np.sqrt(fit.mean_square_over(own)) * scale, np.nan)
         for target, error in zip(federation.targets, errors, strict=True):
             if np.isfinite(error):
                 rows.append(LeftOut(lab=lab, target=target, without=float(error)))

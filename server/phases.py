@@ -32,6 +32,7 @@ from common.messages import (
 )
 from common.release import Release
 from common.standardise import Standardiser
+from common.threads import one_thread
 from server.aggregation import mean_loss
 from server.asking import Asker, Check
 from server.evidence import Evaluation, Products
@@ -150,18 +151,26 @@ class Coordinator(Asker):
 
     def ridge_round(self, standardiser: Standardiser) -> tuple[RoundState, Products]:
         """Solve ridge regression over all labs; return the state after this, the only round."""
+        out = dict(self.roster.excluded)
         products = self.sum_products(standardiser)
-        present = len(products.of_labs) if products else 0
-        self._require_quorum(present, "round 1")
+        sent = set(products.of_labs) if products else set()
+        missing = {
+            lab: "no sums of products" for lab in self.roster.names.values() if lab not in sent
+        }
+        excluded = self.roster.excluded
+        quarantined = {lab: why for lab, why in excluded.items() if lab not in out}
+        self.roster.require_quorum(
+            len(sent), self.federation.training.quorum, "round 1", missing | excluded
+        )
         assert products is not None  # a quorum is at least one lab
         known = np.isfinite(products.ridge.mean_square)
         record = RoundRecord(
             server_round=1,
             train_loss=float(products.ridge.mean_square[known].mean()),
             labs=tuple(products.of_labs),
-            failed={},
-            quarantined={},
-            out=tuple(sorted(self.roster.excluded)),
+            failed=missing,
+            quarantined=quarantined,
+            out=tuple(sorted(out)),
         )
         head = products.ridge.head(products.basis)
         return RoundState(server_round=1, head=head, history=(record,)), products
@@ -181,7 +190,9 @@ class Coordinator(Asker):
             products = self._multiply(standardiser, basis)
             if not products:
                 return None
-            basis = orthonormal(sum(products[1:], start=products[0]))
+            # sums of floats depend on how many threads they are dealt out to
+            with one_thread():
+                basis = orthonormal(sum(products[1:], start=products[0]))
         replies: dict[int, GramReply] = {}
 
         def check(node: int, reply: Message) -> None:
@@ -190,14 +201,25 @@ class Coordinator(Asker):
                 components=basis.shape[1],
                 num_targets=len(self.federation.targets),
             )
-            check_gram(gram, self.roster.num_examples[node], self.roster.target_counts[node])
+            check_gram(
+                gram,
+                self.roster.num_examples[node],
+                self.roster.target_counts[node],
+                self.federation,
+                standardiser,
+            )
             replies[node] = gram
 
         self._ask_along(GRAM, standardiser, basis, check)
         of_labs = {
             self.roster.name(node): replies[node].sums for node in self.roster.by_name(replies)
         }
-        return Products(basis=basis, of_labs=of_labs) if of_labs else None
+        if not of_labs:
+            return None
+        found = Products(basis=basis, of_labs=of_labs)
+        with one_thread():
+            found.solve()
+        return found
 
     def evaluate(
         self, head: HeadArrays, standardiser: Standardiser, products: Products | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.bundle import Model
+from common.counts import bucketed
 from common.federation import Federation
 from common.provenance import Provenance
 from common.release import Release
@@ -74,6 +75,7 @@ def left_out_errors(
         own = products.of_labs[lab]
         told = (own.counts >= min_specimens) & (everyone - own.counts >= min_specimens)
         mean_square = fit.mean_square_over(own) * standardiser.target_scale**2
-        count = np.where(told, own.counts, 0.0)
+        buckets = [bucketed(int(count)) if count else 0 for count in own.counts]
+        count = np.where(told, buckets, 0.0)
         found[lab] = count, np.where(told, mean_square, 0.0) * count
     return found

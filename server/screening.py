@@ -16,7 +16,7 @@ from common.messages import (
     TrainReply,
 )
 from common.metrics import ErrorSums
-from common.standardise import CLIP, Moments
+from common.standardise import CLIP, Moments, Standardiser
 
 LARGEST_STEP = 100.0
 """A head may move in a round by this many times its own norm (plus one) before it is absurd."""
@@ -144,8 +144,17 @@ def check_product(reply: ComponentsReply, num_examples: int, federation: Federat
         raise ReplyError("components: an entry is larger than standardised features give")
 
 
-def check_gram(reply: GramReply, num_examples: int, target_counts: np.ndarray) -> None:
+def check_gram(
+    reply: GramReply,
+    num_examples: int,
+    target_counts: np.ndarray,
+    federation: Federation,
+    standardiser: Standardiser,
+) -> None:
     """Check a lab's Gram sums: its own numbers, and sums that products of numbers can have.
+
+    Features are clipped and directions orthonormal, targets lie in their ranges: neither
+    coordinates nor standardised targets can be larger than that allows.
 
     Raises
     ------
@@ -158,15 +167,29 @@ def check_gram(reply: GramReply, num_examples: int, target_counts: np.ndarray) -
         raise ReplyError("gram sums: a target's count is not that of the statistics")
     if not np.isclose(sums.num_examples, num_examples, rtol=1e-6):
         raise ReplyError("gram sums: the count is not that of the statistics")
-    matrices = [sums.everyone]
+    longest = float(((CLIP * federation.feature_weight) ** 2).sum())
+    ends = np.array(_ranges(federation)) - standardiser.target_mean[:, None]
+    largest = (np.abs(ends).max(axis=1) / standardiser.target_scale) ** 2
+    if (sums.squares > sums.counts * largest * (1 + 1e-6)).any():
+        raise ReplyError("gram sums: targets beyond the federation's range")
+    _check_products(sums.everyone, longest * num_examples)
     for gram, cross, squares in zip(sums.gram, sums.cross, sums.squares, strict=True):
-        matrices.append(np.block([[gram, cross[:, None]], [cross[None], squares]]))
-    for matrix in matrices:
-        size = float(np.abs(matrix).max())
-        if not np.allclose(matrix, matrix.T, atol=1e-9 * size):
-            raise ReplyError("gram sums: a matrix is not symmetric")
-        if np.linalg.eigvalsh(matrix)[0] < -1e-6 * size:
-            raise ReplyError("gram sums: no specimens have such products")
+        _check_products(gram, longest * num_examples)
+        _check_products(np.block([[gram, cross[:, None]], [cross[None], squares]]), np.inf)
+
+
+def _check_products(matrix: np.ndarray, largest: float) -> None:
+    """Check that a matrix is one of sums of products, with no diagonal entry above `largest`."""
+    sizes = np.diag(matrix)
+    if (sizes < 0).any() or (sizes[:-1] > largest * (1 + 1e-6)).any():
+        raise ReplyError("gram sums: products beyond any of standardised features")
+    # each row and column in its own unit: what is large hides nothing in what is small
+    scale = np.sqrt(np.where(sizes > 0, sizes, 1.0))
+    relative = matrix / scale[:, None] / scale
+    if not np.allclose(relative, relative.T, atol=1e-9):
+        raise ReplyError("gram sums: a matrix is not symmetric")
+    if np.linalg.eigvalsh(relative)[0] < -1e-6 * len(relative):
+        raise ReplyError("gram sums: no specimens have such products")
 
 
 def check_calibration(reply: EvaluateReply) -> None:

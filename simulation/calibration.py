@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -57,6 +58,7 @@ class Calibrated:
     upper: list[np.ndarray]
 
 
+@lru_cache(maxsize=1)
 def calibrated(outcome: Outcome) -> Calibrated:
     """Calibrate the federated head's intervals, lab by lab and block by block."""
     labs, blocks = outcome.consortium.labs, outcome.blocks
@@ -71,7 +73,7 @@ def calibrated(outcome: Outcome) -> Calibrated:
         everyone = np.sum(counts, axis=0)
         for index, (own, of_lab) in enumerate(zip(counts, blocks, strict=True)):
             rows = of_lab == block
-            intervals = Intervals.calibrated(shrunk(own, everyone))
+            intervals = Intervals.calibrated(shrunk(own, everyone - own))
             ends = intervals.around(predicted[index][rows], spread[index][rows])
             lower[index][:, rows], upper[index][:, rows] = ends
     return Calibrated(lower=lower, upper=upper)
@@ -100,6 +102,7 @@ def coverages(outcome: Outcome, found: Calibrated) -> list[Coverage]:
     return rows
 
 
+@lru_cache(maxsize=1)
 def inside_the_domain(outcome: Outcome) -> dict[str, float]:
     """Return the share of each lab's specimens that lie inside the domain of the others' blocks."""
     blocks, scores = outcome.blocks, outcome.evidence.novelty

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from server.contribution import Contribution, contributions
 from server.shift import distances
-from simulation.evidence import ALIGNMENTS
+from simulation.evidence import ALIGNMENTS, MOST_LABS
 from simulation.experiment import Outcome
-
-MOST_LABS = 50
-"""Beyond so many, a matrix of all pairs is no picture any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +56,7 @@ def cross_errors(outcome: Outcome, target: int) -> np.ndarray:
     )
 
 
+@lru_cache(maxsize=1)
 def left_out(outcome: Outcome) -> list[LeftOut]:
     """Compare ridge regression without each lab with ridge regression over all."""
     versions = outcome.evidence.versions
@@ -82,6 +81,7 @@ def left_out(outcome: Outcome) -> list[LeftOut]:
     return rows
 
 
+@lru_cache(maxsize=1)
 def feature_distances(outcome: Outcome) -> tuple[list[str], np.ndarray] | None:
     """Return the labs and the distances of their features in the first fold, if there are sums."""
     if not outcome.evidence.products:
@@ -90,6 +90,7 @@ def feature_distances(outcome: Outcome) -> tuple[list[str], np.ndarray] | None:
     return (list(of_labs), distances(of_labs)) if len(of_labs) <= MOST_LABS else None
 
 
+@lru_cache(maxsize=1)
 def lab_contributions(outcome: Outcome) -> list[Contribution]:
     """Return what each lab contributes, by the sums of the first fold."""
     if not outcome.evidence.products:

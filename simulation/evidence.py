@@ -24,6 +24,9 @@ from server.evidence import Products
 from server.shift import Kind, aligned, alignments
 from server.state import RunResult
 
+MOST_LABS = 50
+"""Beyond so many, a matrix of all pairs is no picture any more."""
+
 ALIGNMENTS: tuple[Kind, ...] = ("mean-variance", "coral")
 
 
@@ -70,7 +73,8 @@ class Evidence:
             spread=nothing(),
             versions={name: nothing() for name in names},
             novelty=[np.full((len(lab), 1), np.nan) for lab in labs],
-            cross=[nothing() for _ in labs],
+            # of all pairs, a matrix is shown for a few labs only
+            cross=[nothing() for _ in labs] if len(labs) <= MOST_LABS else [],
         )
 
 
@@ -118,6 +122,8 @@ def note_local(
     predictors: Sequence[Predictor],
 ) -> None:
     """Fill in what every lab's own head of one fold predicts for the others' specimens."""
+    if not evidence.cross:
+        return
     for of_head, predict in zip(evidence.cross, predictors, strict=True):
         for lab, rows, predicted in zip(labs, held_out, of_head, strict=True):
             predicted[rows] = predict(lab.held_out.features)

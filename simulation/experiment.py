@@ -21,9 +21,9 @@ from simulation.evidence import Evidence, note_federated, note_local
 from simulation.modes import MODES, federated, local
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """Predictions of held-out specimens by every mode that ran.
+    """Predictions of held-out specimens by every mode that ran; equal to itself alone.
 
     Attributes
     ----------

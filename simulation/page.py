@@ -26,12 +26,12 @@ from common.report.content import (
 )
 from simulation.calibration import ALL, Calibrated, calibrated, coverages, inside_the_domain
 from simulation.crosslab import (
-    MOST_LABS,
     cross_errors,
     feature_distances,
     lab_contributions,
     left_out,
 )
+from simulation.evidence import MOST_LABS
 from simulation.experiment import Outcome
 from simulation.verdict import gains
 

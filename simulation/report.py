@@ -24,12 +24,12 @@ from common.threads import one_thread
 from common.units import symbol
 from simulation.calibration import calibrated, coverages, inside_the_domain
 from simulation.crosslab import (
-    MOST_LABS,
     cross_errors,
     feature_distances,
     lab_contributions,
     left_out,
 )
+from simulation.evidence import MOST_LABS
 from simulation.experiment import Outcome
 from simulation.page import simulation_report
 from simulation.parity import parity_png

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from client.choice import choose
@@ -10,6 +12,7 @@ from client.verdict import Comparison, Gain, gain_of
 from simulation.experiment import Outcome
 
 
+@lru_cache(maxsize=1)
 def gains(outcome: Outcome) -> list[Gain]:
     """Compare local with federated for each target and lab that measures it, target by target.
 
@@ -62,4 +65,13 @@ def _comparison(outcome: Outcome, index: int, column: int) -> Comparison:
         groups=lab.groups,
         block=outcome.blocks[index],
         seed=federation.training.seed,
+        num_trained=_num_trained(outcome, index, column),
     )
+
+
+def _num_trained(outcome: Outcome, index: int, column: int) -> int:
+    """Return how many specimens with a target a lab's own head was trained on, in each fold."""
+    measured = np.isfinite(outcome.consortium.labs[index].targets[:, column])
+    held_out = measured & (outcome.fold[index] >= 0)
+    num_folds = int(outcome.fold[index].max()) + 1
+    return int(measured.sum() - round(held_out.sum() / num_folds))

@@ -541,6 +541,14 @@ def array_of(record: str, name: str, change: Callable[[np.ndarray], np.ndarray])
     return apply
 
 
+def entry(record: str, name: str, place: tuple[int, ...], value: float) -> Change:
+    def put(array: np.ndarray) -> np.ndarray:
+        array[place] = value
+        return array
+
+    return array_of(record, name, put)
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "reason"),
     [
@@ -561,6 +569,9 @@ def array_of(record: str, name: str, change: Callable[[np.ndarray], np.ndarray])
         ("query.gram", array_of("gram-sums", "everyone", lambda a: -a), "count is not that"),
         ("query.gram", array_of("gram-sums", "cross", lambda a: a + 1e9), "no specimens have"),
         ("query.gram", array_of("gram-sums", "gram", lambda a: np.triu(a)), "symmetric"),
+        ("query.gram", array_of("gram-sums", "squares", lambda a: a + 1e300), "beyond the fed"),
+        ("query.gram", entry("gram-sums", "everyone", (0, 0), 1e308), "beyond any"),
+        ("query.gram", entry("gram-sums", "gram", (0, 0, 0), 1e100), "beyond any"),
         ("query.gram", array_of("gram-sums", "gram", lambda a: 2 * a), "count is not that"),
         ("evaluate", array_of("baseline-error-sums", "absolute", lambda a: -a), "negative"),
         ("evaluate", array_of("calibration-sums", "counts", lambda a: a + 1), "more scores"),

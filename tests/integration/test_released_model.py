@@ -80,7 +80,7 @@ def test_everyone_has_the_same_folder_and_each_lab_its_own_intervals(tmp_path: P
         head, standardiser = result.head, result.standardiser
         counts = calibrate(head, standardiser, made.held_out, FEDERATION, None).counts.sum(axis=0)
         everyone = told.calibration.counts.sum(axis=0)
-        expected = Intervals.calibrated(shrunk(counts, everyone)).quantile
+        expected = Intervals.calibrated(shrunk(counts, everyone - counts)).quantile
         assert own is not None
         np.testing.assert_array_equal(own.quantile, expected)
     # they belong to this very release, and to no other
@@ -157,7 +157,9 @@ def test_the_coordinators_coverage_is_that_of_halves_tried_on_each_other(tmp_pat
     covered, total = 0.0, 0.0
     for counts in sums.values():
         for half in (0, 1):
-            quantile = quantiles(shrunk(counts[1 - half], everyone[1 - half]), (0.9,))[0, 0]
+            quantile = quantiles(
+                shrunk(counts[1 - half], everyone[1 - half] - counts[1 - half]), (0.9,)
+            )[0, 0]
             edges = np.append(GRID, np.inf)
             covered += counts[half, 0, edges <= quantile].sum()
             total += counts[half, 0].sum()
