@@ -22,7 +22,7 @@ MODELS: dict[str, Model] = {
 }
 
 
-MOST_CURVES = 6
+MOST_CURVES = 4
 """Of a target: those of the features that it hangs on most."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -65,9 +65,16 @@ def style(label: str) -> Any:
     return mpl.rc_context(settings)
 
 
-def canvas(width: float = WIDTH, height: float = 3.4) -> tuple[Figure, Axes]:
-    """Return a figure of a size in inches, and its axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def canvas(
+    width: float = WIDTH, height: float = 3.4, margins: Mapping[str, float] | None = None
+) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches, and its axes.
+
+    Its margins, shares of the size, are looked for unless they are given.
+    """
+    figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
+    if margins:
+        figure.subplots_adjust(**margins)
     axes = figure.add_subplot()
     # few enough that long numbers do not touch
     axes.locator_params(axis="x", nbins=5)

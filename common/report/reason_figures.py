@@ -40,11 +40,15 @@ def importance_figure(found: Sequence[Importance], target: Target) -> str:
         return svg_of(figure, label)
 
 
+MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.19, "top": 0.95}
+"""Of figures that are many and alike: margins that are looked for take as long as the drawing."""
+
+
 def dependence_figure(curve: PartialDependence, target: Target) -> str:
     """Draw the mean prediction against one feature."""
     label = f"{spoken(target.name)} against {spoken(curve.feature)}"
     with style(label):
-        figure, axes = canvas(height=2.9)
+        figure, axes = canvas(height=2.9, margins=MARGINS)
         axes.plot(curve.x, curve.y, color=BLUE)
         axes.set_xlabel(f"{spoken(curve.feature)}{in_brackets(curve.unit)}")
         axes.set_ylabel(f"{spoken(target.name)}{in_brackets(target.unit)}")
