@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 PENALTIES = np.logspace(-1, 6, 29)
 
 NOISE = 1e-12
-"""Weights of less than this share of the largest are zero but for rounding."""
+"""Weights of less than this share of the largest are zero but for rounding, and intercepts of less
+than this share of a target's deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,8 @@ class RidgeFit:
         exact = self.weights @ basis.T
         # what is zero but for rounding differs from machine to machine, and from thread to thread
         exact[np.abs(exact) < NOISE * np.abs(exact).max(initial=0.0)] = 0.0
-        weights = exact.astype(np.float32)
-        return {"0.weight": weights, "0.bias": self.intercept.astype(np.float32)}
+        intercept = np.where(np.abs(self.intercept) < NOISE, 0.0, self.intercept)
+        return {"0.weight": exact.astype(np.float32), "0.bias": intercept.astype(np.float32)}
 
     def mean_square_over(self, sums: GramSums) -> np.ndarray:
         """Return the mean squared error over the specimens of some sums, NaN where there are none.
