@@ -6,8 +6,6 @@ What the coordinator's page cannot tell of a small lab, this one can: nothing he
 from __future__ import annotations
 
 import logging
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from client.lab import Lab
 from client.learning_curve import points_of, power_of
 from client.own_intervals import own_intervals
 from client.personalise import personalised
-from client.report_rows import lab_row, reasons, targets_of
+from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
 from client.verdict import TOO_FEW, Comparison, Gain, gain_of
 from common.errors import CrossplyError
@@ -26,13 +24,13 @@ from common.metrics import ErrorSums
 from common.release import Release
 from common.report.content import (
     Evidence,
-    Head,
     InsideShare,
     LabReport,
     ModeRow,
     OwnSpecimen,
     ParitySeries,
 )
+from common.report.opening import head_of, targets_of
 from common.units import symbol
 
 log = logging.getLogger(__name__)
@@ -106,12 +104,9 @@ def own_report(lab: Lab, release: Release) -> LabReport:
     )
     importances, dependences = reasons(release.model, held_out, federation)
     return LabReport(
-        head=Head(
+        head=head_of(
+            federation,
             title=f"{federation.name}: what the run is worth to {lab.name}",
-            federation=federation.name,
-            fingerprint=federation.fingerprint(),
-            version=version("crossply"),
-            date=f"{date.today():%d %B %Y}",
             verdict=own_sentence(gains),
         ),
         lab=lab.name,

@@ -11,7 +11,7 @@ from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
 from common.bundle import Model as Released
 from common.federation import Federation
 from common.report.content import Importance as ImportanceRow
-from common.report.content import LabRow, Model, Target, Verdict
+from common.report.content import LabRow, Model, Verdict
 from common.report.content import PartialDependence as DependenceRow
 
 VERDICTS: dict[str, Verdict] = {JOIN: "join", HOLD: "hold", NO_DIFFERENCE: "no difference"}
@@ -46,14 +46,6 @@ def lab_row(gain: Gain) -> LabRow:
         use="own" if gain.verdict == HOLD else MODELS[gain.use],
         specimens_worth=worth,
         is_at_least=bool(bound) and worth is not None,
-    )
-
-
-def targets_of(federation: Federation) -> tuple[Target, ...]:
-    """Return a federation's targets as a report shows them."""
-    return tuple(
-        Target(name=name, unit=target.unit, low=target.range[0], high=target.range[1])
-        for name, target in federation.targets.items()
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from common.gram import GramSums
-from common.intervals import CalibrationSums, Intervals
+from common.intervals import CalibrationSums
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.ridge import RidgeFit, fit_ridge
@@ -83,27 +83,7 @@ class Evaluation:
         of_labs = list(getattr(self, kind).values())
         return sum(of_labs[1:], start=of_labs[0]) if of_labs else None
 
-    def counts(self, lab: str | None = None) -> np.ndarray | None:
-        """Return the counted scores of one lab or of all, or None where nobody tells any.
-
-        Returns
-        -------
-        ndarray of shape (n_targets, n_bins) or None
-        """
-        chosen = [sums.counts.sum(axis=0) for sums in self._chosen(lab)]
-        return np.sum(chosen, axis=0) if chosen else None
-
-    def intervals(self) -> Intervals | None:
-        """Calibrate intervals on all labs' held-out specimens, or None where nobody tells any."""
-        counts = self.counts()
-        return None if counts is None else Intervals.calibrated(counts)
-
     def novelty(self, uncalibrated: Novelty) -> Novelty:
         """Return the novelty with the threshold that held-out specimens give."""
-        counts = [sums.novelty for sums in self._chosen(None)]
-        return uncalibrated.calibrated(np.sum(counts, axis=0)) if counts else uncalibrated
-
-    def _chosen(self, lab: str | None) -> list[CalibrationSums]:
-        if lab is None:
-            return list(self.calibration.values())
-        return [self.calibration[lab]] if lab in self.calibration else []
+        sums = self.total("calibration")
+        return uncalibrated if sums is None else uncalibrated.calibrated(sums.novelty)

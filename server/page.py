@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import date
-from importlib.metadata import version
-
 import numpy as np
 
 from common.federation import Federation
 from common.intervals import LEVELS, Intervals, coverage, shrunk
-from common.metrics import ErrorSums
 from common.report.content import (
+    MOST_LABS,
     CalibrationRow,
     Contribution,
     CoordinatorReport,
     Evidence,
-    Head,
     LabRow,
     LeftOut,
     Matrix,
     ModeRow,
-    Target,
     TrainingRound,
 )
+from common.report.opening import head_of, targets_of
 from common.ridge import fit_ridge
 from server.contribution import contributions
 from server.evidence import Evaluation, Products
 from server.shift import distances
 from server.state import RunResult
-
-MOST_LABS = 50
-"""Beyond so many, a matrix of all pairs is no picture any more."""
 
 
 def coordinator_report(
@@ -46,20 +39,14 @@ def coordinator_report(
         Whether it says what each lab contributes: labs should have agreed to that.
     """
     rounds, products = result.history, result.products
-    head = Head(
+    head = head_of(
+        federation,
         title=f"{federation.name}: what the run came to",
-        federation=federation.name,
-        fingerprint=federation.fingerprint(),
-        version=version("crossply"),
-        date=f"{date.today():%d %B %Y}",
         verdict=_closing(federation, result.evaluation),
         excluded=result.excluded,
     )
     evidence = Evidence(
-        targets=tuple(
-            Target(name=name, unit=target.unit, low=target.range[0], high=target.range[1])
-            for name, target in federation.targets.items()
-        ),
+        targets=targets_of(federation),
         modes=_modes(federation, result.evaluation),
         labs=_labs(federation, result.evaluation),
         rounds=tuple(
@@ -79,14 +66,10 @@ def coordinator_report(
     return CoordinatorReport(head=head, evidence=evidence)
 
 
-def _total(sums: list[ErrorSums]) -> ErrorSums:
-    return sum(sums[1:], start=sums[0])
-
-
 def _closing(federation: Federation, evaluation: Evaluation) -> str:
     if not evaluation.errors:
         return "No lab had enough held-out specimens to tell how well the shared model predicts."
-    total = _total(list(evaluation.errors.values()))
+    total = evaluation.total("errors")
     said = []
     for column, (name, target) in enumerate(federation.targets.items()):
         found = total.metrics(column)
@@ -100,11 +83,14 @@ def _closing(federation: Federation, evaluation: Evaluation) -> str:
 
 def _modes(federation: Federation, evaluation: Evaluation) -> tuple[ModeRow, ...]:
     rows = []
-    kinds = (("shared model", evaluation.errors, True), ("ridge", evaluation.baseline, False))
+    kinds = (
+        ("shared model", evaluation.total("errors"), True),
+        ("ridge", evaluation.total("baseline"), False),
+    )
     for column, target in enumerate(federation.targets):
-        for label, of_labs, is_shared in kinds:
-            if of_labs:
-                found = _total(list(of_labs.values())).metrics(column)
+        for label, total, is_shared in kinds:
+            if total is not None:
+                found = total.metrics(column)
                 rows.append(ModeRow(target=target, label=label, is_shared=is_shared, **found))
     return tuple(rows)
 
@@ -268,6 +254,8 @@ def _notes(federation: Federation, result: RunResult, *, judged: bool) -> tuple[
     if result.products is None:
         notes.append("No lab let its sums of products leave it: there is no linear baseline.")
     else:
+        if len(result.products.of_labs) > MOST_LABS:
+            notes.append(f"Matrices of labs are left out: there are more than {MOST_LABS} labs.")
         notes.append(
             "Errors at labs that a model has not seen are root mean squares of ridge regression, "
             "over the labs' training specimens."

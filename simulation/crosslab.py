@@ -7,9 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from common.report.content import MOST_LABS
 from server.contribution import Contribution, contributions
 from server.shift import distances
-from simulation.evidence import ALIGNMENTS, MOST_LABS
+from simulation.evidence import ALIGNMENTS
 from simulation.experiment import Outcome
 
 

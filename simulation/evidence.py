@@ -19,13 +19,11 @@ from client.specimens import Specimens
 from client.uncertainty import spread_in_units
 from common.bundle import Model
 from common.gram import GramSums
+from common.report.content import MOST_LABS
 from common.ridge import RidgeFit, fit_ridge
 from server.evidence import Products
 from server.shift import Kind, aligned, alignments
 from server.state import RunResult
-
-MOST_LABS = 50
-"""Beyond so many, a matrix of all pairs is no picture any more."""
 
 ALIGNMENTS: tuple[Kind, ...] = ("mean-variance", "coral")
 

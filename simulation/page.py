@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
-from importlib.metadata import version
-
 import numpy as np
 
-from client.report_rows import lab_row, reasons, targets_of
+from client.report_rows import lab_row, reasons
 from client.specimens import Specimens
 from common.report.content import (
+    MOST_LABS,
     CalibrationRow,
     Contribution,
     Evidence,
-    Head,
     Importance,
     InsideShare,
     LeftOut,
@@ -24,6 +21,7 @@ from common.report.content import (
     SimulationReport,
     TrainingRound,
 )
+from common.report.opening import head_of, targets_of
 from simulation.calibration import ALL, Calibrated, calibrated, coverages, inside_the_domain
 from simulation.crosslab import (
     cross_errors,
@@ -31,7 +29,6 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
-from simulation.evidence import MOST_LABS
 from simulation.experiment import Outcome
 from simulation.verdict import gains
 
@@ -51,12 +48,9 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
         The sentence that says for whom joining pays.
     """
     federation = outcome.consortium.federation
-    head = Head(
+    head = head_of(
+        federation,
         title=f"Is joining {federation.name} worth it?",
-        federation=federation.name,
-        fingerprint=federation.fingerprint(),
-        version=version("crossply"),
-        date=f"{date.today():%d %B %Y}",
         verdict=closing,
         excluded=outcome.excluded,
     )

@@ -19,7 +19,9 @@ from rich.text import Text
 from client.verdict import HOLD, JOIN, Gain, sentence
 from common.federation import FILE_NAME
 from common.files import write_atomically
+from common.report.content import MOST_LABS
 from common.report.page import write_report
+from common.spreadsheet import as_text
 from common.threads import one_thread
 from common.units import symbol
 from simulation.calibration import calibrated, coverages, inside_the_domain
@@ -29,7 +31,6 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
-from simulation.evidence import MOST_LABS
 from simulation.experiment import Outcome
 from simulation.page import simulation_report
 from simulation.parity import parity_png
@@ -178,17 +179,6 @@ def predictions_csv(outcome: Outcome) -> str:
             columns[f"{name} ({unit})"] = lab.features[rows, federation.num_deep_features + column]
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables).to_csv(index=False, lineterminator="\n")
-
-
-def as_text(cell: str) -> str:
-    """Return a text cell that no spreadsheet takes for a formula.
-
-    Examples
-    --------
-    >>> as_text("=HYPERLINK(...)"), as_text("UD-017")
-    ("'=HYPERLINK(...)", 'UD-017')
-    """
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def print_summary(outcome: Outcome, console: Console) -> None:

@@ -117,6 +117,10 @@ class CalibrationRow:
     lab: str | None = None
 
 
+MOST_LABS = 50
+"""Beyond so many, a matrix of all pairs is no picture any more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
     """Numbers of labs against labs.
