@@ -218,18 +218,23 @@ def _modes_table(outcome: Outcome, target: str) -> Table:
 def _labs_table(of_target: list[Gain]) -> Table:
     unit = _in_brackets(of_target[0].unit)
     table = _table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
-    table.add_column("lab", overflow="fold")
-    for heading in ("n", "alone", "joined", "gain (95 %)"):
+    table.caption = "tests: how many more of its own would be worth as much"
+    table.caption_justify = "left"
+    # in the 80 columns of a plain terminal too
+    table.pad_edge = False
+    table.collapse_padding = True
+    table.add_column("lab", overflow="fold", min_width=12)
+    for heading in ("n", "alone", "joined", "gain, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("joining", no_wrap=True)
-    table.add_column("worth", justify="right", no_wrap=True)
+    table.add_column("tests", justify="right", no_wrap=True)
     colours = {JOIN: "green", HOLD: "red"}
     for gain in of_target:
         table.add_row(
             Text(gain.lab),
             str(gain.num_specimens),
             *(_shown(error) for error in (gain.alone, gain.joined)),
-            f"{gain.mean:+#.2g} ({gain.low:+#.2g} to {gain.high:+#.2g})",
+            f"{gain.mean:+.2g} ({gain.low:.2g} to {gain.high:.2g})",
             gain.verdict,
             _more(gain),
             style=colours.get(gain.verdict, ""),
@@ -242,8 +247,8 @@ def _more(gain: Gain) -> str:
     if gain.more_specimens is None or gain.verdict != JOIN:
         return "–"
     if np.isinf(gain.more_specimens):
-        return f"> {gain.most_specimens} tests"
-    return f"{max(gain.more_specimens, 1.0):.0f} tests"
+        return f"> {gain.most_specimens}"
+    return f"{max(gain.more_specimens, 1.0):.0f}"
 
 
 def _table(title: str) -> Table:

@@ -158,6 +158,14 @@ def test_a_lab_may_be_named_anything(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "result.json").is_file()
 
 
+def test_labs_keep_their_names_in_a_plain_terminal() -> None:
+    printed = io.StringIO()
+    print_summary(experiment(lab("aircraft-lab"), lab("b")), Console(file=printed, width=80))
+    table = printed.getvalue().split("mean absolute error of each lab")[1]
+    assert "aircraft-lab" in table and "tests" in table
+    assert all(len(line) <= 80 for line in printed.getvalue().splitlines())
+
+
 def test_training_that_diverges_says_so() -> None:
     with pytest.raises(DivergedError, match="choose a smaller training"):
         consortium = Consortium(
