@@ -163,10 +163,11 @@ class Coordinator(Asker):
             len(sent), self.federation.training.quorum, "round 1", missing | excluded
         )
         assert products is not None  # a quorum is at least one lab
-        known = np.isfinite(products.ridge.mean_square)
+        errors = products.ridge.mean_square
+        known = errors[np.isfinite(errors)]
         record = RoundRecord(
             server_round=1,
-            train_loss=float(products.ridge.mean_square[known].mean()),
+            train_loss=float(known.mean()) if known.size else float("nan"),
             labs=tuple(products.of_labs),
             failed=missing,
             quarantined=quarantined,
