@@ -43,7 +43,7 @@ def draw_batches(task: TrainingTask) -> list[Drawn]:
     parameters = {name: torch.from_numpy(array) for name, array in task.head.items()}
     _, observed = measured(task.targets)
     return [
-        (rows, draw_kept(parameters, len(rows), task.plan.dropout, generator))
+        (rows, draw_kept(parameters, rows.shape[0], task.plan.dropout, generator))
         for rows in batches(observed, task.plan, generator)
     ]
 
@@ -86,7 +86,7 @@ def stacked_batches(
         strict=True,
     )
     for step, (rows, values, seen) in enumerate(of_steps):
-        width = max(len(own) for own, _ in present[step])
+        width = max(own.shape[0] for own, _ in present[step])
         chosen = x.index_select(0, rows[:, :width].flatten())
         yield StackedBatch(
             x=chosen.view(len(rows), width, -1).mT,
