@@ -85,8 +85,8 @@ def r2_of_versions(outcome: Outcome) -> dict[str, dict[str, float]]:
     versions = {
         "shared": outcome.predicted["federated"],
         "best": chosen_predictions(outcome),
-        "personalised": versions[PERSONALISED],
-        "aligned": versions[ALIGNED],
+        "personalised": outcome.evidence.versions[PERSONALISED],
+        "aligned": outcome.evidence.versions[ALIGNED],
         "ridge": outcome.evidence.versions["ridge"],
         "ridge, aligned": aligned_where_better(outcome),
         "left out": predicted_unseen(outcome),
