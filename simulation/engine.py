@@ -14,6 +14,7 @@ from client.app import client_app
 from client.lab import Lab
 from common.errors import ConfigurationError
 from simulation.batched import BatchedGrid
+from simulation.flower_ray import on_ray
 from simulation.grid import InProcessGrid
 
 T = TypeVar("T")
@@ -106,9 +107,6 @@ def on_grid(engine: str, labs: Mapping[str, Lab], work: Callable[[Grid], T]) -> 
     """
     require_engine(engine)
     if engine == FLOWER_RAY:
-        # nobody else waits for its imports
-        from simulation.flower_ray import on_ray
-
         return on_ray(labs, work)
     return work(make_grid(engine, labs))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flwr.app import Context
 from numpy.lib.format import open_memmap
 
 from client.lab import Lab
@@ -66,6 +67,11 @@ def open_labs(folder: Path) -> tuple[Lab, ...]:
         )
         for lab, training, held_out in zip(record["labs"], parts[::2], parts[1::2], strict=True)
     )
+
+
+def lab_of_node(folder: Path, context: Context) -> Lab:
+    """Return the lab of a virtual node of Flower's simulation engine."""
+    return open_labs(folder)[int(str(context.node_config["partition-id"]))]
 
 
 def _write(path: Path, arrays: Sequence[np.ndarray]) -> None:
