@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -67,8 +68,10 @@ def _run(wire: Connection, labs: Path, ray_folder: str, num_labs: int) -> None:
     server = ServerApp()
 
     @server.main()
-    def relay(grid: Grid, context: Context) -> None:
-        _relay(grid, wire, num_labs)
+    def coordinate(grid: Grid, context: Context) -> None:
+        # closed in the midst of it, it is over as well
+        with suppress(BrokenPipeError, ConnectionResetError):
+            relay(grid, wire, num_labs)
 
     run_simulation(
         server_app=server,
@@ -100,16 +103,23 @@ def _start_ray(folder: str) -> None:
     ray.init(**options)
 
 
-def _relay(grid: Grid, wire: Connection, num_labs: int) -> None:
-    # Flower registers its virtual nodes while this runs already
+def relay(grid: Grid, wire: Connection, num_labs: int) -> None:
+    """Send to the labs on a grid what is read from a wire, and write there what they answer.
+
+    Parameters
+    ----------
+    grid : Grid
+    wire : Connection
+    num_labs : int
+        Flower registers its virtual nodes while this runs already; so many are waited for.
+    """
     requests: Queue[list[bytes] | None] = Queue()
     Thread(target=_read, args=(wire, requests), daemon=True).start()
-    nodes, waiting = list(grid.get_node_ids()), set[str]()
-    told = False
+    while len(nodes := list(grid.get_node_ids())) < num_labs:
+        time.sleep(PULL_S)
+    wire.send_bytes(NODES + json.dumps(nodes).encode())
+    waiting: set[str] = set()
     while True:
-        if not told and len(nodes := list(grid.get_node_ids())) == num_labs:
-            told = True
-            wire.send_bytes(NODES + json.dumps(nodes).encode())
         with suppress(Empty):
             request = requests.get(timeout=PULL_S)
             if request is None:

@@ -196,7 +196,7 @@ class RayGrid(RunGrid):
         if not self._is_up and time.monotonic() > self._up_until:
             raise EngineError(
                 f"Flower's Ray engine has not come up in {UP_WITHIN_S:.0f} s; see that Ray starts "
-                f"on this machine, or {ADVICE}"
+                "on this machine, or choose --engine batched"
             )
 
     def _hear_why(self, error: OSError) -> None:
