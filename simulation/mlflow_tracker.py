@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -36,26 +37,23 @@ class MlflowTracker:
     """
 
     def __init__(self, folder: Path, experiment: str, settings: Mapping[str, Setting]) -> None:
-        # before the import: its own use is reported unless told not to, and a server that is gone
-        # is tried for minutes
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        _be_quiet()
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        where = os.environ.get("MLFLOW_TRACKING_URI")
-        self._client = MlflowClient(where or f"sqlite:///{(folder / DATABASE).absolute()}")
+        self._folder = folder.absolute()
+        self._where = os.environ.get("MLFLOW_TRACKING_URI")
+        self._client = MlflowClient(self._where or f"sqlite:///{self._folder / DATABASE}")
         self._waiting: list[Any] = []
         self._flushed = time.monotonic()
         self._status = "FAILED"
         # not mlflow.start_run, which notes the user, paths of this machine and the state of git
-        self._run = self._client.create_run(
-            self._experiment(experiment), run_name=folder.name
-        ).info.run_id
+        run = self._client.create_run(self._experiment(experiment), run_name=folder.name)
+        self._run = run.info.run_id
         params = [Param(_key(name), str(value)) for name, value in settings.items()]
         for begin in range(0, len(params), AT_ONCE):
             self._client.log_batch(self._run, params=params[begin : begin + AT_ONCE])
+        self._answers = True
 
     def round(self, line: RoundLine) -> None:
         """Keep a round, to be written within seconds."""
@@ -73,13 +71,18 @@ class MlflowTracker:
         self._status = "FINISHED"
 
     def close(self) -> None:
-        """Write what is left, and end the run."""
-        self._flush()
-        self._client.set_terminated(self._run, self._status)
+        """Write what is left, and end the run; a server that does not answer is not asked again."""
+        if self._answers:
+            self._flush()
+            self._client.set_terminated(self._run, self._status)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
-        return str(self._client.create_experiment(name) if found is None else found.experiment_id)
+        if found is not None:
+            return str(found.experiment_id)
+        # MLflow would note its working directory
+        where = None if self._where else (self._folder / "mlflow-artifacts").as_uri()
+        return str(self._client.create_experiment(name, artifact_location=where))
 
     def _note(self, name: str, value: float, step: int) -> None:
         from mlflow.entities import Metric
@@ -88,9 +91,24 @@ class MlflowTracker:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._answers = False
         for begin in range(0, len(waiting), 10 * AT_ONCE):
             self._client.log_batch(self._run, metrics=waiting[begin : begin + 10 * AT_ONCE])
+        self._answers = True
         self._flushed = time.monotonic()
+
+
+def _be_quiet() -> None:
+    """Let MLflow report nothing of its own use, say nothing, and give up on a server in seconds."""
+    # read when it is imported
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    import mlflow
+
+    # it makes its tables aloud, and tells of an error that is raised too
+    for name in (mlflow.__name__, "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _key(name: str) -> str:

@@ -1,20 +1,28 @@
 """A run for TensorBoard: event files in a folder, a curve for each fold.
 
-``tensorboard --logdir RUN`` shows them.
+``tensorboard --logdir RUN`` shows them. TensorBoard's own record writer writes them, here and now:
+`torch.utils.tensorboard.SummaryWriter` does so in a thread, whose traceback on a full disk nobody
+asked for, and puts the host's name into the names of files.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import hparams, scalar
 
 from common.round_log import RoundLine
 from simulation.tracking import Error, Setting, scalars
 
 FOLDER, WHOLE = "tensorboard", "run"
+
+FORMAT = "brain.Event:2"
 
 
 class TensorBoardTracker:
@@ -31,14 +39,14 @@ class TensorBoardTracker:
     def __init__(self, folder: Path, settings: Mapping[str, Setting]) -> None:
         self._folder = folder / FOLDER
         self._settings = dict(settings)
-        self._writers: dict[str, SummaryWriter] = {}
-        self._writer(WHOLE)
+        self._files: dict[str, RecordWriter] = {}
+        self._file(WHOLE)
 
     def round(self, line: RoundLine) -> None:
         """Write a round; folds are curves of their own in one chart."""
-        writer = self._writer(WHOLE if line.fold is None else f"fold-{line.fold}")
+        file = self._file(WHOLE if line.fold is None else f"fold-{line.fold}")
         for name, value in scalars(line).items():
-            writer.add_scalar(f"round/{name}", value, line.server_round)
+            _write(file, scalar(f"round/{name}", value), line.server_round)
 
     def finished(self, errors: Sequence[Error]) -> None:
         """Write the errors, and the settings beside them as hyperparameters."""
@@ -47,18 +55,32 @@ class TensorBoardTracker:
             for error in errors
             for name, value in error.values().items()
         }
-        writer = self._writer(WHOLE)
+        file = self._file(WHOLE)
         for summary in hparams(self._settings, found):
-            writer.file_writer.add_summary(summary)
+            _write(file, summary, 0)
         for name, value in found.items():
-            writer.add_scalar(name, value)
+            _write(file, scalar(name, value), 0)
 
     def close(self) -> None:
-        """Write what is still in memory."""
-        for writer in self._writers.values():
-            writer.close()
+        """Close the files; all of it lies in them."""
+        with ExitStack() as closing:
+            for file in self._files.values():
+                closing.callback(file.close)
 
-    def _writer(self, name: str) -> SummaryWriter:
-        if name not in self._writers:
-            self._writers[name] = SummaryWriter(str(self._folder / name))
-        return self._writers[name]
+    def _file(self, name: str) -> RecordWriter:
+        if name not in self._files:
+            folder = self._folder / name
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"events.out.tfevents.{time.time_ns()}"
+            self._files[name] = RecordWriter(path.open("xb"))
+            _write_event(self._files[name], Event(wall_time=time.time(), file_version=FORMAT))
+        return self._files[name]
+
+
+def _write(file: RecordWriter, summary: Summary, step: int) -> None:
+    _write_event(file, Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _write_event(file: RecordWriter, event: Event) -> None:
+    file.write(event.SerializeToString())
+    file.flush()

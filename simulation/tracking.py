@@ -8,7 +8,7 @@ specimen, nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,6 +106,8 @@ class Guarded:
         except Exception as error:
             # its disk or its server: the run is worth more than its picture
             self._failed = True
+            with suppress(Exception):
+                self._tracker.close()
             self._warn(shortened(f"{self._name} tracks no longer, the run goes on: {_why(error)}"))
 
 
