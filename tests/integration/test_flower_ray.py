@@ -136,7 +136,8 @@ Relay = Callable[[InProcessGrid], tuple[RayGrid, Connection]]
 @pytest.fixture
 def relayed() -> Iterator[Relay]:
     """Put the wire between a coordinator and a grid that stands for Flower's."""
-    threads, wires = [], []
+    threads: list[Thread] = []
+    wires: list[Connection] = []
 
     def between(grid: InProcessGrid) -> tuple[RayGrid, Connection]:
         ours, theirs = Pipe()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import client.app
+from client import training
 from client.app import client_app
 from client.lab import Lab, split_lab
 from client.specimens import Specimens
@@ -136,7 +137,7 @@ def test_a_run_that_has_lost_the_file_has_it_again(tmp_path: Path) -> None:
 def test_of_a_lab_that_fails_a_code_stands_in_it_and_no_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = client.app.train_head
+    real = training.train_head
 
     def train_head(head: Any, features: Any, targets: Any, plan: Any) -> Any:
         if len(features) == SIZES["bremen"] * 3 // 4:
