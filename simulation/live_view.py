@@ -23,7 +23,7 @@ from common.round_log import RoundLine
 REFRESHED_PER_SECOND = 4
 """Drawing takes a few milliseconds, in which no lab trains."""
 
-SHOWN_ROUNDS = 40
+SHOWN_ROUNDS = 28
 
 LEVELS = "▁▂▃▄▅▆▇█"
 

@@ -50,6 +50,7 @@ def test_it_fits_an_eighty_column_terminal() -> None:
         lines = drawn(view, width)
         assert len(lines) == 3 and max(map(len, lines)) <= width, lines
         assert "99999/100000" in lines[0] and lines[0].endswith("left")
+        assert lines[1].endswith("rounds/s")
 
 
 def test_a_curve_begins_anew_with_each_fold_and_may_lack_losses() -> None:
