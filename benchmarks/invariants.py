@@ -17,10 +17,8 @@ from benchmarks.loopback import Consortium
 from client.app import client_app
 from client.opening import open_lab
 from common.errors import NOT_CONNECTED
-from common.federation import load_federation
-from common.head import federation_shapes
+from common.federation import Federation, load_federation
 from common.messages import ERROR_NUMBER, STATISTICS, TRAIN, TrainRequest
-from common.records import Shapes
 from server.rounds import run_federation
 from server.state import RunResult
 from simulation.grid import InProcessGrid
@@ -30,12 +28,16 @@ class ReplayGrid(InProcessGrid):
     """Labs in one process that take part only where a record says that they did."""
 
     def __init__(
-        self, app: ClientApp, labs: Sequence[str], record: Mapping[str, Any], shapes: Shapes
+        self,
+        app: ClientApp,
+        labs: Sequence[str],
+        record: Mapping[str, Any],
+        federation: Federation,
     ) -> None:
         super().__init__(app, {name: {"lab": name} for name in labs})
         self._names = dict(zip(self.get_node_ids(), labs, strict=True))
         self._record = record
-        self._shapes = shapes
+        self._federation = federation
         self._by_round = {entry["server_round"]: entry["labs"] for entry in record["rounds"]}
 
     def send_and_receive(
@@ -53,7 +55,7 @@ class ReplayGrid(InProcessGrid):
 
     def _present(self, message: Message) -> Sequence[str]:
         if message.metadata.message_type == TRAIN:
-            request = TrainRequest.from_record(message.content, shapes=self._shapes)
+            request = TrainRequest.from_record(message.content, federation=self._federation)
             return list(self._by_round[request.server_round])
         if message.metadata.message_type == STATISTICS:
             return list(self._record["standardiser_of"])
@@ -67,7 +69,7 @@ def replayed(site: Consortium) -> RunResult:
     names = record["standardiser_of"]
     labs = {name: open_lab(site.folder / f"data-{name}", federation, name) for name in names}
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
-    return run_federation(ReplayGrid(app, names, record, federation_shapes(federation)), federation)
+    return run_federation(ReplayGrid(app, names, record, federation), federation)
 
 
 def check_rounds(site: Consortium, labs: Sequence[str], num_rounds: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Virtual labs a second: a plain loop, crossply's engines, other simulators, and the floor.
 
-python -m benchmarks.simulation_speed [--rounds N] [--labs N ...] [--peers-python PYTHON]
-    [--json FILE]
+python -m benchmarks.simulation_speed [--rounds N] [--labs N ...] [--rows NAME ...]
+    [--peers-python PYTHON] [--json FILE]
 
 The task is that of `benchmarks.simulation_task`: MLP 1280-64-2, 64 specimens a lab, two local
 epochs of batch 16, AdamW. Each row is a process of its own, one after the other; a row gives the
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.simulation_task import ROWS, TRAINED, agreement
+from benchmarks.simulation_task import PROJECTED, ROWS, TRAINED, agreement
 from common.cores import usable_cores
-from common.head import federation_shapes
+from common.projection import trained_shapes
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 3600
@@ -69,12 +70,9 @@ def machine() -> tuple[float, float]:
     return moved, 2 * 1536**3 / best(lambda: square @ square)
 
 
-def floor(count: int, bandwidth: float, peak: float) -> float:
+def floor(count: int, projection: str, bandwidth: float, peak: float) -> float:
     """Return the seconds that a round of `count` labs takes at least."""
-    weights = sum(
-        shape[0] * (shape[1] if len(shape) > 1 else 1)
-        for shape in federation_shapes(agreement(1)).values()
-    )
+    weights = sum(prod(shape) for shape in trained_shapes(agreement(1, projection)).values())
     steps = count * EPOCHS * BATCHES
     # forward, and the slopes of the weights: two operations a weight and specimen each
     return steps * weights * (4 * TRANSFERS / bandwidth + 4 * BATCH / peak)
@@ -97,20 +95,22 @@ def row(python: str, module: str, name: str, count: int, rounds: int) -> dict[st
     return dict(json.loads(found[-1]))
 
 
-def measure(counts: Sequence[int], rounds: int, peers_python: str | None) -> list[dict[str, Any]]:
+def measure(
+    counts: Sequence[int], names: Sequence[str], rounds: int, peers_python: str | None
+) -> list[dict[str, Any]]:
     """Return all rows, largest set of labs last."""
     found: list[dict[str, Any]] = []
     for count in counts:
-        for name in ROWS:
+        for name in names:
             found.append({"labs": count, "name": name})
-            found[-1] |= row(sys.executable, "simulation_task", name, count, rounds)
-        for name in PEERS:
-            found.append({"labs": count, "name": name})
-            if peers_python is None:
+            if name in REFUSED:
+                found[-1]["why"] = REFUSED[name]
+            elif name in ROWS:
+                found[-1] |= row(sys.executable, "simulation_task", name, count, rounds)
+            elif peers_python is None:
                 found[-1]["why"] = "no --peers-python given"
             else:
                 found[-1] |= row(peers_python, "simulation_peers", name, count, rounds)
-        found += [{"labs": count, "name": name, "why": why} for name, why in REFUSED.items()]
     return found
 
 
@@ -118,20 +118,22 @@ def table(rows: Sequence[dict[str, Any]], bandwidth: float, peak: float) -> Tabl
     """Return the table that is printed."""
     made = Table(box=SIMPLE_HEAD)
     headings = ["labs", "engine", "round s", "CPU s", "to the floor"]
-    for heading in (*headings, "to round 1 s", "CPU s", "MiB", "RMSE"):
+    for heading in (*headings, "to round 1 s", "CPU s", "all s", "MiB", "RMSE"):
         made.add_column(heading, justify="left" if heading == "engine" else "right")
     for one in rows:
         if "why" in one:
             made.add_row(str(one["labs"]), f"{one['name']}: {one['why']}")
             continue
+        projection = "pca" if one["name"] == PROJECTED else "none"
         made.add_row(
             str(one["labs"]),
             one["name"],
             f"{one['round_s']:.3f}",
             f"{one['round_cpu_s']:.3f}",
-            f"{one['round_s'] / floor(one['labs'], bandwidth, peak):.1f}x",
+            f"{one['round_s'] / floor(one['labs'], projection, bandwidth, peak):.1f}x",
             f"{one['first_s']:.1f}",
             f"{one['first_cpu_s']:.1f}",
+            f"{one['whole_s']:.0f}",
             f"{one['peak_mib']:.0f}",
             f"{one['rmse']:.6f}",
         )
@@ -143,11 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--labs", type=int, nargs="+", default=[10, 100], metavar="N")
     parser.add_argument("--rounds", type=int, default=6)
+    everything = (*ROWS, *PEERS, *REFUSED)
+    parser.add_argument("--rows", nargs="+", default=everything, choices=everything, metavar="NAME")
     parser.add_argument("--peers-python", help="interpreter that has other simulators")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     bandwidth, peak = machine()
-    rows = measure(sorted(arguments.labs), arguments.rounds, arguments.peers_python)
+    rows = measure(sorted(arguments.labs), arguments.rows, arguments.rounds, arguments.peers_python)
     console = Console(width=120)
     console.print(
         f"{platform.processor() or platform.machine()}, {usable_cores()} cores, "
@@ -156,7 +160,8 @@ def main() -> None:
     )
     console.print(table(rows, bandwidth, peak))
     for count in sorted(arguments.labs):
-        console.print(f"floor with {count} labs: {floor(count, bandwidth, peak):.3f} s a round")
+        full, small = (floor(count, kind, bandwidth, peak) for kind in ("none", "pca"))
+        console.print(f"floor with {count} labs: {full:.3f} s a round, on components {small:.4f} s")
     if arguments.json:
         facts = {"bandwidth": bandwidth, "peak": peak, "rows": rows}
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n")

@@ -9,8 +9,9 @@ import numpy as np
 
 from client.evaluation import predict_in_units
 from client.training import plan_for, train_head
+from common.components import product_with
 from common.federation import Federation
-from common.head import federation_shapes, initial_head
+from common.projection import find_projection, first_head, folded, projected
 from common.seeds import seed_for
 from common.standardise import Standardiser
 
@@ -44,12 +45,15 @@ def train_alone(
         seed=seed_for(training.seed, "train", name),
         proximal_mu=0.0,
     )
-    head, _ = train_head(
-        initial_head(federation_shapes(federation), training.seed),
-        standardiser.features(features),
+    x = standardiser.features(features)
+    projection = find_projection(federation, len(x), lambda basis: product_with(x, basis))
+    trained, _ = train_head(
+        first_head(federation),
+        projected(x, projection),
         standardiser.targets(targets),
         plan,
     )
+    head = folded(trained, projection)
     unseen = ~np.isfinite(targets).any(axis=0)
 
     def predict(held_out: np.ndarray) -> np.ndarray:

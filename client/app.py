@@ -48,6 +48,7 @@ from common.messages import (
     TrainReply,
     TrainRequest,
 )
+from common.projection import projected
 from common.release import Release
 from common.seeds import seed_for
 from common.standardise import Moments
@@ -90,7 +91,7 @@ def train(lab: Lab, record: RecordDict) -> RecordDict:
     request = read_train_request(lab, record)
     head, loss = train_head(
         request.head,
-        request.standardiser.features(lab.training.features),
+        projected(request.standardiser.features(lab.training.features), request.projection),
         request.standardiser.targets(lab.shared_training_targets),
         plan_of_round(lab, request),
     )
@@ -99,7 +100,7 @@ def train(lab: Lab, record: RecordDict) -> RecordDict:
 
 def read_train_request(lab: Lab, record: RecordDict) -> TrainRequest:
     """Read what a lab is asked to train; raise RequestError if it is not under its terms."""
-    request = TrainRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    request = TrainRequest.from_record(record, federation=lab.federation)
     Terms.of(lab.federation).require(request.terms)
     return request
 

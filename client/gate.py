@@ -47,6 +47,7 @@ from common.messages import (
     TrainRequest,
 )
 from common.metrics import ErrorSums
+from common.projection import trained_shapes
 from common.standardise import Moments
 
 Sums: TypeAlias = StatisticsReply | ComponentsReply | GramReply | TrainReply | EvaluateReply
@@ -110,7 +111,7 @@ class Gate:
         if message_type != HANDSHAKE:
             Terms.of(self._federation).require(asked)
         if message_type == TRAIN:
-            TrainRequest.from_record(content, shapes=shapes)
+            TrainRequest.from_record(content, federation=self._federation)
             self._check_number(asked_id, TRAIN, self._policy.rounds_per_day)
         elif message_type == RELEASE:
             ReleaseRequest.from_record(content, shapes=shapes)
@@ -163,7 +164,7 @@ class Gate:
         if message_type == GRAM:
             return GramReply.from_record(content, num_targets=num_targets)
         if message_type == TRAIN:
-            return TrainReply.from_record(content, shapes=federation_shapes(self._federation))
+            return TrainReply.from_record(content, shapes=trained_shapes(self._federation))
         if message_type == RELEASE:
             return ReleaseReply.from_record(content)
         return EvaluateReply.from_record(content, num_targets=num_targets)

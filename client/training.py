@@ -140,12 +140,14 @@ def batches(observed: Tensor, plan: TrainingPlan, generator: torch.Generator) ->
     plan : TrainingPlan
     generator : torch.Generator
     """
-    # as a rule nothing is missing, and no batch needs to be looked at
-    complete = bool(observed.any(dim=1).all())
+    # as a rule nothing is missing, and no batch needs to be looked at; the length of a tensor takes
+    # longer to ask for than its shape
+    num_specimens = observed.shape[0]
+    complete = num_specimens > 0 and bool(observed.any(dim=1).all())
     for _ in range(plan.epochs):
-        order = torch.randperm(len(observed), generator=generator)
+        order = torch.randperm(num_specimens, generator=generator)
         for batch in torch.split(order, plan.batch_size):
-            if (complete and len(batch)) or observed[batch].any():
+            if complete or observed[batch].any():
                 yield batch
 
 

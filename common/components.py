@@ -9,29 +9,42 @@ large as what is sent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isqrt
+
 import numpy as np
 import scipy.linalg
 
+from common.federation import MOST_COMPONENTS
 from common.seeds import seed_for
+from common.threads import one_thread
 
-MOST_COMPONENTS = 256
 PASSES = 2
+
+KEPT_BYTES = 256 * 2**20
+"""Of sums along components, of all labs together."""
 
 NEGLIGIBLE = 1e-10
 """Directions of less than this share of the largest singular value are rounding noise."""
 
 
-def num_components(num_features: int, num_specimens: int) -> int:
+def num_components(
+    num_features: int, num_specimens: int, num_labs: int = 1, num_targets: int = 1
+) -> int:
     """Return how many components are looked for: at most one for every two specimens.
 
-    With as many as there are specimens, cross-validation has nothing left to choose by.
+    With as many as there are specimens, cross-validation has nothing left to choose by. Of many
+    labs, sums along fewer are kept, so that those of all fit into `KEPT_BYTES`.
 
     Examples
     --------
     >>> num_components(2560, 57), num_components(2560, 3000)
     (28, 256)
+    >>> num_components(2560, 64_000, num_labs=100), num_components(2560, 64_000, num_labs=1000)
+    (256, 128)
     """
-    return max(1, min(MOST_COMPONENTS, num_features, num_specimens // 2))
+    most = isqrt(KEPT_BYTES // (8 * num_labs * (1 + num_targets))) - 1
+    return max(1, min(MOST_COMPONENTS, num_features, num_specimens // 2, most))
 
 
 def first_basis(num_features: int, components: int, seed: int) -> np.ndarray:
@@ -43,6 +56,35 @@ def first_basis(num_features: int, components: int, seed: int) -> np.ndarray:
     """
     generator = np.random.default_rng(seed_for(seed, "components"))
     return orthonormal(generator.standard_normal((num_features, components)))
+
+
+def principal_basis(
+    multiply: Callable[[np.ndarray], np.ndarray | None],
+    num_features: int,
+    components: int,
+    seed: int,
+) -> np.ndarray | None:
+    """Find the directions in which the features of all labs together vary most.
+
+    Parameters
+    ----------
+    multiply : callable
+        Given a basis Q, returns the sum of X'(XQ) over all labs, or None where no lab tells.
+    num_features, components, seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_features, n_kept), float64, orthonormal columns, strongest first, or None
+    """
+    basis = first_basis(num_features, components, seed)
+    for _ in range(PASSES):
+        summed = multiply(basis)
+        if summed is None:
+            return None
+        # sums of floats depend on how many threads they are dealt out to
+        with one_thread():
+            basis = orthonormal(summed)
+    return basis
 
 
 def product_with(features: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -42,6 +42,11 @@ STRATEGY_OPTIONS = {
 """Flower's strategies, and the keys of ``[training]`` that belong to each."""
 
 
+MOST_COMPONENTS = 256
+"""So many directions of all labs' features are ever looked for."""
+
+DEFAULT_COMPONENTS = 128
+
 LONGEST_WAIT_S = 30 * 24 * 3600.0
 
 
@@ -175,10 +180,30 @@ class Descriptors(Section):
 
 
 class Head(Section):
-    """The multi-layer perceptron that is trained: widths of its hidden layers, and dropout."""
+    """The multi-layer perceptron that is trained: widths of its hidden layers, and dropout.
+
+    With a `projection`, it is trained on some `components` of the features: those along which all
+    labs' specimens vary most (``pca``), or random ones (``random``).
+    """
 
     hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = (64,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    projection: Literal["none", "pca", "random"] = "none"
+    components: int | None = Field(default=None, ge=1, le=MOST_COMPONENTS)
+
+    @model_validator(mode="after")
+    def _components_need_a_projection(self) -> Head:
+        if self.components is not None and self.projection == "none":
+            raise ValueError(
+                'components has no meaning with projection = "none"; remove it, or write '
+                'projection = "pca"'
+            )
+        return self
+
+    @property
+    def num_components(self) -> int:
+        """How many inputs a projection leaves the head."""
+        return self.components or DEFAULT_COMPONENTS
 
 
 class Training(Section):
@@ -257,6 +282,11 @@ class Federation(Section):
             raise ValueError(
                 'strategy = "ridge" solves a linear head in one round; write rounds = 1 under '
                 "[training] and hidden = [] under [head]"
+            )
+        if self.training.strategy == "ridge" and self.head.projection != "none":
+            raise ValueError(
+                'strategy = "ridge" finds components of its own; write projection = "none" under '
+                "[head]"
             )
         return self
 

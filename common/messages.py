@@ -17,14 +17,14 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from common.components import MOST_COMPONENTS
 from common.errors import ReplyError, RequestError
-from common.federation import Federation
+from common.federation import MOST_COMPONENTS, Federation
 from common.gram import GramSums
 from common.head import HeadArrays, federation_shapes, linear_shapes
 from common.intervals import CalibrationSums
 from common.metrics import ErrorSums
 from common.novelty import Novelty
+from common.projection import random_projection, trained_shapes
 from common.provenance import Provenance
 from common.records import RecordReader, Shapes, array_record, vectors
 from common.standardise import Moments, Standardiser
@@ -44,6 +44,7 @@ STANDARDISER = "standardiser"
 FEATURE_MOMENTS = "feature-moments"
 TARGET_MOMENTS = "target-moments"
 ERROR_SUMS = "error-sums"
+PROJECTION = "projection"
 BASIS = "basis"
 PRODUCT = "product"
 GRAM_SUMS = "gram-sums"
@@ -292,24 +293,33 @@ class GramReply:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """The shared head, the standardiser, and which round this is."""
+    """The shared head, the standardiser, and which round this is.
+
+    Attributes
+    ----------
+    projection : ndarray of shape (n_features, n_components), float32, or None
+        What the head's inputs are made with, where the agreement says so.
+    """
 
     terms: Terms
     server_round: int
     head: HeadArrays
     standardiser: Standardiser
+    projection: np.ndarray | None = None
     proximal_mu: float = 0.0
 
     @classmethod
-    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> TrainRequest:
+    def from_record(cls, record: RecordDict, *, federation: Federation) -> TrainRequest:
         """Read the record; raise RequestError if it breaks the schema."""
         reader = RecordReader(record, RequestError)
         config = reader.config(CONFIG)
         return cls(
             terms=Terms.from_record(record),
             server_round=config.count(SERVER_ROUND),
-            head=reader.arrays(HEAD, shapes, "float32"),
-            standardiser=_read_standardiser(reader, shapes),
+            # whoever trains it trains a copy
+            head=reader.arrays(HEAD, trained_shapes(federation), "float32", to_write=False),
+            standardiser=_read_standardiser(reader, federation_shapes(federation)),
+            projection=_read_projection(reader, federation),
             proximal_mu=config.number(PROXIMAL_MU, default=0.0),
         )
 
@@ -554,8 +564,9 @@ def _our_version() -> str:
 def max_message_bytes(federation: Federation) -> int:
     """Return a size that no message between this federation's labs and coordinator exceeds.
 
-    Twice the head in float32, sums, standardisers and a basis (or the fewer directions of novelty)
-    in float64, and two megabytes around them, which hold the names of `MOST_LABS` labs.
+    Twice the head in float32, sums, standardisers and a basis (or a projection, or the fewer
+    directions of novelty) in float64, and two megabytes around them, which hold the names of
+    `MOST_LABS` labs.
     """
     num_features, num_targets = federation.num_features, len(federation.targets)
     head = sum(4 * prod(shape) for shape in federation_shapes(federation).values())
@@ -596,6 +607,32 @@ def _read_standardiser(reader: RecordReader, shapes: Shapes) -> Standardiser:
         **vectors(("target_mean", "target_scale"), num_targets),
     }
     return Standardiser(**reader.arrays(STANDARDISER, expected, "float64"))
+
+
+def training_records(
+    standardiser: Standardiser, projection: np.ndarray | None, federation: Federation
+) -> dict[str, ArrayRecord]:
+    """Return what a request to train carries beside the head; everybody draws a random projection.
+
+    Parameters
+    ----------
+    standardiser : Standardiser
+    projection : ndarray of shape (n_features, n_components), float32, or None
+    federation : Federation
+    """
+    records = {STANDARDISER: standardiser_record(standardiser)}
+    if projection is not None and federation.head.projection == "pca":
+        records[PROJECTION] = array_record({PROJECTION: projection})
+    return records
+
+
+def _read_projection(reader: RecordReader, federation: Federation) -> np.ndarray | None:
+    if federation.head.projection == "none":
+        return None
+    if federation.head.projection == "random":
+        return random_projection(federation)
+    shape = (federation.num_features, federation.head.num_components)
+    return reader.arrays(PROJECTION, {PROJECTION: shape}, "float32", to_write=False)[PROJECTION]
 
 
 def _read_novelty(record: RecordDict, reader: RecordReader, num_features: int) -> Novelty | None:

@@ -123,6 +123,8 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
         groups |= {f"{kind}:{lab}": dict(vars(sums)) for lab, sums in of_labs.items()}
     if progress.products is not None:
         groups["basis"] = {"basis": progress.products.basis}
+    if progress.projection is not None:
+        groups["projection"] = {"projection": progress.projection}
     arrays = {
         json.dumps([group, name]): np.ascontiguousarray(array)
         for group, named in groups.items()
@@ -193,6 +195,7 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
             optimizer=groups.get("optimizer", {}),
             history=history,
         ),
+        projection=groups.get("projection", {}).get("projection"),
         products=Products(basis=groups["basis"]["basis"], of_labs=products) if products else None,
         evaluation=Evaluation(
             errors=by_lab("errors", ErrorSums),

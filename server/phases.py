@@ -7,21 +7,15 @@ from collections.abc import Collection
 import numpy as np
 from flwr.app import Message
 
-from common.components import PASSES, first_basis, num_components, orthonormal
 from common.errors import ReplyError
-from common.head import HeadArrays, federation_shapes
+from common.head import HeadArrays
 from common.messages import (
-    COMPONENTS,
     EVALUATE,
-    GRAM,
     HANDSHAKE,
     RELEASE,
     STATISTICS,
-    BasisRequest,
-    ComponentsReply,
     EvaluateReply,
     EvaluateRequest,
-    GramReply,
     HandshakeReply,
     ModelRequest,
     ReleaseReply,
@@ -29,26 +23,21 @@ from common.messages import (
     StatisticsReply,
     TrainReply,
     message_to,
+    training_records,
 )
+from common.projection import trained_shapes
 from common.release import Release
 from common.standardise import Standardiser
-from common.threads import one_thread
 from server.aggregation import mean_loss
-from server.asking import Asker, Check
 from server.evidence import Evaluation, Products
-from server.screening import (
-    check_errors,
-    check_gram,
-    check_product,
-    check_statistics,
-    check_update,
-)
+from server.product_phases import ProductPhases
+from server.screening import check_errors, check_statistics, check_update
 from server.state import RoundRecord, RoundState
 from server.strategy import optimizer_state
 from server.training_round import averaged, strategy_after, train_requests
 
 
-class Coordinator(Asker):
+class Coordinator(ProductPhases):
     """Takes the labs on a grid through the phases of a run, in the order of its methods.
 
     Each phase raises QuorumError, naming those that are missing, if too few labs take part; it may
@@ -106,14 +95,16 @@ class Coordinator(Asker):
             target_shift=self.federation.target_shift,
         )
 
-    def train_round(self, state: RoundState, standardiser: Standardiser) -> RoundState:
+    def train_round(
+        self, state: RoundState, standardiser: Standardiser, projection: np.ndarray | None = None
+    ) -> RoundState:
         """Train one round and return the state after it."""
         server_round = state.server_round + 1
         self.roster.forget(self.revoked())
         if not self.roster.names:
             # Flower would wait for a node for ever
             self._require_quorum(0, f"round {server_round}")
-        shapes = federation_shapes(self.federation)
+        shapes = trained_shapes(self.federation)
         updates: dict[int, TrainReply] = {}
 
         def check(node: int, reply: Message) -> None:
@@ -122,14 +113,15 @@ class Coordinator(Asker):
             updates[node] = update
 
         strategy = strategy_after(state, self.federation.training)
-        requests = train_requests(strategy, state, standardiser, self._terms, self.roster.names)
+        shared = training_records(standardiser, projection, self.federation)
+        requests = train_requests(strategy, state, shared, self._terms, self.roster.names)
         screened = self._ask(requests, check)
         self._require_quorum(len(updates), f"round {server_round}", screened)
         nodes = self.roster.by_name(updates)
         record = RoundRecord(
             server_round=server_round,
             train_loss=mean_loss([updates[node] for node in nodes]),
-            labs=tuple(self.roster.name(node) for node in nodes),
+            labs=self.roster.in_order(nodes),
             failed=self.roster.named(screened.failed),
             quarantined=self.roster.named(screened.broken),
             out=tuple(sorted(self.roster.excluded)),
@@ -175,52 +167,6 @@ class Coordinator(Asker):
         )
         head = products.ridge.head(products.basis)
         return RoundState(server_round=1, head=head, history=(record,)), products
-
-    def sum_products(self, standardiser: Standardiser) -> Products | None:
-        """Find the principal components of all labs, and sum products of specimens along them.
-
-        Returns
-        -------
-        Products or None
-            None where no lab lets its sums leave it.
-        """
-        num_features = self.federation.num_features
-        components = num_components(num_features, sum(self.roster.num_examples.values()))
-        basis = first_basis(num_features, components, self.federation.training.seed)
-        for _ in range(PASSES):
-            products = self._multiply(standardiser, basis)
-            if not products:
-                return None
-            # sums of floats depend on how many threads they are dealt out to
-            with one_thread():
-                basis = orthonormal(sum(products[1:], start=products[0]))
-        replies: dict[int, GramReply] = {}
-
-        def check(node: int, reply: Message) -> None:
-            gram = GramReply.from_record(
-                reply.content,
-                components=basis.shape[1],
-                num_targets=len(self.federation.targets),
-            )
-            check_gram(
-                gram,
-                self.roster.num_examples[node],
-                self.roster.target_counts[node],
-                self.federation,
-                standardiser,
-            )
-            replies[node] = gram
-
-        self._ask_along(GRAM, standardiser, basis, check)
-        of_labs = {
-            self.roster.name(node): replies[node].sums for node in self.roster.by_name(replies)
-        }
-        if not of_labs:
-            return None
-        found = Products(basis=basis, of_labs=of_labs)
-        with one_thread():
-            found.solve()
-        return found
 
     def evaluate(
         self, head: HeadArrays, standardiser: Standardiser, products: Products | None
@@ -273,29 +219,6 @@ class Coordinator(Asker):
         nodes = [node for node in self.roster.names if self.roster.name(node) in labs]
         self._ask([message_to(node, RELEASE, record) for node in nodes], check)
         return tuple(sorted(kept))
-
-    def _multiply(self, standardiser: Standardiser, basis: np.ndarray) -> list[np.ndarray]:
-        products: dict[int, np.ndarray] = {}
-
-        def check(node: int, reply: Message) -> None:
-            found = ComponentsReply.from_record(
-                reply.content, num_features=basis.shape[0], components=basis.shape[1]
-            )
-            check_product(found, self.roster.num_examples[node], self.federation)
-            products[node] = found.product
-
-        self._ask_along(COMPONENTS, standardiser, basis, check)
-        return [products[node] for node in self.roster.by_name(products)]
-
-    def _ask_along(
-        self, message_type: str, standardiser: Standardiser, basis: np.ndarray, check: Check
-    ) -> None:
-        request = BasisRequest(terms=self._terms, standardiser=standardiser, basis=basis)
-        record = request.to_record()
-        requests = [message_to(node, message_type, record) for node in self.roster.names]
-        screened = self._ask(requests, check)
-        self._require_answers(len(requests), "sums of products", screened)
-        self.roster.exclude(screened.broken)
 
     def _check_name(self, node: int, hello: HandshakeReply) -> None:
         enrolled = self.roster.enrolled.get(node, hello.lab)

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from common.errors import QuorumError
 from common.federation import Federation
-from common.head import federation_shapes, initial_head
+from common.projection import first_head
 from common.seeds import seed_global_streams
 from server.phases import Coordinator
 from server.release import release_of
@@ -153,11 +153,13 @@ def _begin(grid: Grid, federation: Federation, options: RunOptions) -> Progress:
     coordinator.shake_hands()
     options.watcher.entered("statistics")
     standardiser = _patiently(coordinator.gather_statistics, coordinator, options)
-    head = initial_head(federation_shapes(federation), federation.training.seed)
+    projection = _patiently(lambda: coordinator.find_projection(standardiser), coordinator, options)
+    head = first_head(federation)
     return Progress(
         phase="train",
         roster=coordinator.roster,
         standardiser=standardiser,
+        projection=projection,
         state=RoundState(server_round=0, head=head),
     )
 
@@ -166,7 +168,7 @@ def _train_one_round(progress: Progress, coordinator: Coordinator, options: RunO
     if coordinator.federation.training.strategy == "ridge":
         return _solve_ridge(progress, coordinator, options)
     state = _patiently(
-        lambda: coordinator.train_round(progress.state, progress.standardiser),
+        lambda: coordinator.train_round(progress.state, progress.standardiser, progress.projection),
         coordinator,
         options,
     )
@@ -184,7 +186,9 @@ def _solve_ridge(progress: Progress, coordinator: Coordinator, options: RunOptio
 def _sum_products(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
     options.watcher.entered("sums of products")
     products = _patiently(
-        lambda: coordinator.sum_products(progress.standardiser), coordinator, options
+        lambda: coordinator.sum_products(progress.standardiser, progress.projection),
+        coordinator,
+        options,
     )
     return replace(progress, products=products)
 
@@ -192,7 +196,7 @@ def _sum_products(progress: Progress, coordinator: Coordinator, options: RunOpti
 def _evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
     options.watcher.entered("evaluate")
     evaluation = _patiently(
-        lambda: coordinator.evaluate(progress.state.head, progress.standardiser, progress.products),
+        lambda: coordinator.evaluate(progress.head, progress.standardiser, progress.products),
         coordinator,
         options,
     )

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from common.head import HeadArrays
+from common.projection import folded
 from common.round_log import RoundLine
 from common.standardise import Standardiser
 from server.evidence import Evaluation, Products
@@ -69,6 +70,8 @@ class Progress:
     ----------
     phase : str
         ``finished`` when nothing is left to train or to evaluate.
+    projection : ndarray of shape (n_features, n_components), float32, or None
+        What the head's inputs are made with, if that was agreed.
     products : Products or None
         Summed before the first round under the strategy ``ridge``, after the last one else.
     released : tuple of str
@@ -79,6 +82,7 @@ class Progress:
     roster: Roster
     standardiser: Standardiser
     state: RoundState
+    projection: np.ndarray | None = None
     products: Products | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)
     released: tuple[str, ...] = ()
@@ -88,10 +92,15 @@ class Progress:
         """The labs of the run that have not got the model yet."""
         return tuple(sorted(set(self.roster.names.values()) - set(self.released)))
 
+    @property
+    def head(self) -> HeadArrays:
+        """The head as it is evaluated and released: it takes standardised features."""
+        return folded(self.state.head, self.projection)
+
     def result(self) -> RunResult:
         """Return what the run ends with."""
         return RunResult(
-            head=self.state.head,
+            head=self.head,
             standardiser=self.standardiser,
             history=self.state.history,
             labs=tuple(sorted(self.roster.names.values())),

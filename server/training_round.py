@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from common.errors import QuorumError
 from common.federation import Training
 from common.head import HeadArrays
-from common.messages import (
-    STANDARDISER,
-    Terms,
-    TrainReply,
-    head_arrays,
-    head_record,
-    standardiser_record,
-)
+from common.messages import Terms, TrainReply, head_arrays, head_record
 from common.seeds import seed_for, seed_global_streams
-from common.standardise import Standardiser
 from server.aggregation import weigh_rows
 from server.state import RoundState
 from server.strategy import ROBUST, make_strategy, restore_optimizer
@@ -40,17 +32,17 @@ def strategy_after(state: RoundState, training: Training) -> Strategy:
 def train_requests(
     strategy: Strategy,
     state: RoundState,
-    standardiser: Standardiser,
+    shared: Mapping[str, ArrayRecord],
     terms: Terms,
     nodes: Collection[int],
 ) -> list[Message]:
-    """Return what the strategy asks of these nodes in the next round."""
+    """Return what the strategy asks of these nodes in the next round, and what goes with it."""
     present = cast(Grid, _Present(list(nodes)))
     head, config = head_record(state.head), terms.to_config()
     messages = list(strategy.configure_train(state.server_round + 1, head, config, present))
-    statistics = standardiser_record(standardiser)
     for message in messages:
-        message.content[STANDARDISER] = statistics
+        for key, record in shared.items():
+            message.content[key] = record
     return messages
 
 

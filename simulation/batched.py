@@ -20,7 +20,7 @@ from client.lab import Lab
 from client.training import TrainingTask
 from common.federation import Federation
 from common.messages import TRAIN, TrainReply, TrainRequest
-from common.standardise import Standardiser
+from common.projection import projected
 from simulation.grid import InProcessGrid
 from simulation.stacked_training import Outcome, train_heads
 
@@ -59,7 +59,7 @@ class BatchedGrid(InProcessGrid):
         super().__init__(client_app(open_lab), node_configs, run_id)
         self._open_lab = open_lab
         self._device = device
-        self._standardiser: Standardiser | None = None
+        self._known: TrainRequest | None = None
         self._tables: dict[int, _Table] = {}
         self._kept_bytes = 0
 
@@ -93,11 +93,11 @@ class BatchedGrid(InProcessGrid):
         key = (id(message.content), id(lab.federation))
         if key not in read:
             request = read_train_request(lab, message.content)
-            read[key] = (lab.federation, self._with_known_standardiser(request))
+            read[key] = (lab.federation, self._with_known_inputs(request))
         _, request = read[key]
         table = self._tables.get(node)
-        if table is None or table.lab is not lab or table.standardiser is not request.standardiser:
-            table = _Table.of(lab, request.standardiser)
+        if table is None or not table.shows(lab, request):
+            table = _Table.of(lab, request)
             self._keep(node, table)
         return TrainingTask(
             head=request.head,
@@ -106,13 +106,13 @@ class BatchedGrid(InProcessGrid):
             plan=plan_of_round(lab, request),
         )
 
-    def _with_known_standardiser(self, request: TrainRequest) -> TrainRequest:
-        """Return the request with the standardiser that specimens were standardised by before."""
-        known = self._standardiser
-        if known is not None and _equal(known, request.standardiser):
-            return replace(request, standardiser=known)
-        self._standardiser = request.standardiser
-        return request
+    def _with_known_inputs(self, request: TrainRequest) -> TrainRequest:
+        """Return the request with the very arrays that specimens were standardised by before."""
+        known = self._known
+        if known is None or not _same_inputs(known, request):
+            self._known = request
+            return request
+        return replace(request, standardiser=known.standardiser, projection=known.projection)
 
     def _keep(self, node: int, table: _Table) -> None:
         replaced = self._tables.pop(node, None)
@@ -125,25 +125,35 @@ class BatchedGrid(InProcessGrid):
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """A lab's training specimens, standardised."""
+    """A lab's training specimens, standardised and projected."""
 
     lab: Lab
-    standardiser: Standardiser
+    request: TrainRequest
     features: np.ndarray
     targets: np.ndarray
 
     @classmethod
-    def of(cls, lab: Lab, standardiser: Standardiser) -> _Table:
+    def of(cls, lab: Lab, request: TrainRequest) -> _Table:
+        standardised = request.standardiser.features(lab.training.features)
         return cls(
             lab=lab,
-            standardiser=standardiser,
-            features=standardiser.features(lab.training.features),
-            targets=standardiser.targets(lab.shared_training_targets),
+            request=request,
+            features=projected(standardised, request.projection),
+            targets=request.standardiser.targets(lab.shared_training_targets),
         )
 
+    def shows(self, lab: Lab, request: TrainRequest) -> bool:
+        """Return whether it is of this lab, and of what the request is to be trained on."""
+        ours = self.request
+        same = ours.standardiser is request.standardiser and ours.projection is request.projection
+        return same and self.lab is lab
 
-def _equal(one: Standardiser, other: Standardiser) -> bool:
-    return all(np.array_equal(array, vars(other)[name]) for name, array in vars(one).items())
+
+def _same_inputs(one: TrainRequest, other: TrainRequest) -> bool:
+    before, now = (
+        [*vars(request.standardiser).values(), request.projection] for request in (one, other)
+    )
+    return all(map(np.array_equal, before, now))
 
 
 def _reply(outcome: Outcome, num_examples: int) -> TrainReply | Exception:

@@ -18,6 +18,7 @@ from common.federation import STRATEGY_OPTIONS, Federation
 from server.rounds import RunOptions, run_federation
 from server.state import RunResult
 from simulation.engine import on_grid
+from simulation.memory import unsearched
 from simulation.round_clock import OnRound, timed
 
 Predictions = list[np.ndarray]
@@ -33,11 +34,12 @@ def federated(
 ) -> Predictions:
     """Train across labs that send head weights and sums alone."""
     options = RunOptions(watcher=timed(on_round))
-    result = on_grid(
-        engine,
-        {lab.name: lab for lab in labs},
-        lambda grid: run_federation(grid, labs[0].federation, options),
-    )
+    with unsearched():
+        result = on_grid(
+            engine,
+            {lab.name: lab for lab in labs},
+            lambda grid: run_federation(grid, labs[0].federation, options),
+        )
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)
     predictions = [

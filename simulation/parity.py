@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -31,7 +32,8 @@ def parity_png(outcome: Outcome) -> bytes:
     """Draw alone beside together, a row for each target, and return the PNG."""
     modes = [mode for mode in SHOWN if mode in outcome.predicted] or list(outcome.predicted)[:1]
     targets = outcome.consortium.federation.targets
-    figure = Figure(figsize=(4.2 * len(modes) + 1.4, 4.2 * len(targets)), layout="constrained")
+    size = (4.2 * len(modes) + 1.4, 4.2 * len(targets))
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(len(targets), len(modes), squeeze=False)
     for row, (name, target) in enumerate(targets.items()):
         limits = _limits(outcome, modes, row)
@@ -54,7 +56,8 @@ def parity_png(outcome: Outcome) -> bytes:
     with warnings.catch_warnings():
         # a lab may be named in a script that the font lacks: a box is drawn, the plot is made
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        # savefig would draw everything once more, for what only other formats need
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -85,7 +85,7 @@ def _experiment(
     chosen = choose_engine(order.engine, len(consortium.labs))
     if "federated" in order.modes:
         view.say(chosen.reason)
-    log = RoundLog(order.out / FILE_NAME)
+    log = RoundLog(order.out / FILE_NAME, synced_every=1.0)
     log.begin()
 
     def on_round(fold: int, record: RoundRecord, seconds: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from common.units import symbol
@@ -38,6 +39,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.facecolor": "none",
+    "figure.facecolor": "none",
     "text.color": INK,
     # a name may hold a dollar sign, which matplotlib takes for mathematics
     "text.parse_math": False,
@@ -93,7 +95,8 @@ def svg_of(figure: Figure, label: str) -> str:
     with warnings.catch_warnings():
         # a lab may be named in a script that the font lacks: the browser has another
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA)
+        # savefig would draw everything once more, for what only other formats need
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=_METADATA)
     return _inlined(buffer.getvalue(), label)
 
 

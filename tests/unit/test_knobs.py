@@ -43,6 +43,8 @@ def test_keys_of_the_federation_file() -> None:
         "descriptors.names",
         "head.hidden",
         "head.dropout",
+        "head.projection",
+        "head.components",
         "training.strategy",
         "training.rounds",
         "training.local_epochs",

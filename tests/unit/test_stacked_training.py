@@ -17,7 +17,6 @@ from common.errors import DivergedError
 from common.federation import STRATEGY_OPTIONS, Head, Training
 from common.head import HeadArrays, head_shapes, initial_head
 from common.messages import CONFIG, PROXIMAL_MU, Terms, TrainReply
-from common.standardise import Standardiser
 from server.aggregation import weigh_rows
 from server.state import RoundState
 from server.strategy import ROBUST, make_strategy
@@ -127,16 +126,12 @@ def federated(
     strategy = make_strategy(training)
     shapes = head_shapes(NUM_FEATURES, num_targets, Head(hidden=hidden))
     head = {name: array.astype(np.float64) for name, array in initial_head(shapes, 0).items()}
-    ones = np.ones(NUM_FEATURES)
-    standardiser = Standardiser.fit(
-        *tables[0], feature_shift=ones, feature_weight=ones, target_shift=np.ones(num_targets)
-    )
     terms = Terms(fingerprint="ab12", version="0.1.0")
     counts = np.stack([np.isfinite(targets).sum(axis=0) for _, targets in tables])
     for server_round in (1, 2, 3):
         state = RoundState(server_round=server_round - 1, head=head)
         nodes = range(2, 2 + len(tables))
-        requests = train_requests(strategy, state, standardiser, terms, list(nodes))
+        requests = train_requests(strategy, state, {}, terms, list(nodes))
         mu = requests[0].content.config_records[CONFIG].get(PROXIMAL_MU, 0.0)
         tasks = tasks_of(tables, head, replace(plan, proximal_mu=float(str(mu))), server_round)
         updates = [
