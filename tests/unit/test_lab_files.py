@@ -1,6 +1,7 @@
 """Virtual labs written for another process: what is opened is what was written."""
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,16 @@ def lab(name: str, size: int) -> Lab:
 
 
 def test_labs_are_opened_as_they_were(tmp_path: Path) -> None:
-    labs = [lab("aachen", 7), lab("α,β\n", 4), lab("celle", 2)]
+    labs = [lab("aachen", 7), replace(lab("α,β\n", 4), min_specimens=4), lab("celle", 2)]
     write_labs(labs, tmp_path)
     opened = open_labs(tmp_path)
     assert [one.name for one in opened][:2] == ["aachen", "α,β\n"]
     for before, after in zip(labs, opened, strict=True):
         assert after.federation.fingerprint() == before.federation.fingerprint()
+        plain = {field.name for field in fields(Lab)} - {"federation", "training", "held_out"}
+        assert {name: getattr(after, name) for name in plain} == {
+            name: getattr(before, name) for name in plain
+        }
         for part in ("training", "held_out"):
             one, other = getattr(before, part), getattr(after, part)
             assert one.ids == other.ids
