@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from contextlib import suppress
@@ -59,6 +60,10 @@ def main() -> None:
             with suppress(OSError):
                 wire.send_bytes(FAILED + f"{type(error).__name__}: {lines[0]}".encode())
             raise
+        finally:
+            # the one that made them may have been killed
+            for folder in (labs, ray_folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(wire: Connection, labs: Path, ray_folder: str, num_labs: int) -> None:
