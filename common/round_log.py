@@ -151,21 +151,6 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    r"""Return the whole lines of a ``rounds.jsonl``, as they were written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / FILE_NAME
-    ...     _ = path.write_text('{"fold": 0, "server_round": 1}\n{"fold": 0, "serv')
-    ...     read_lines(path)
-    [{'fold': 0, 'server_round': 1}]
-    """
-    return [json.loads(line) for line in _by_round(path.read_bytes()).values()]
-
-
 def _append_whole(descriptor: int, content: bytes) -> None:
     size = os.fstat(descriptor).st_size
     try:

@@ -7,6 +7,7 @@ specimen, nothing else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -200,7 +201,8 @@ def settings_of(federation: Federation) -> dict[str, Setting]:
     >>> found["training.rounds"], found["targets.hardness.range"], found["head.hidden"]
     (40, '[0.0, 20.0]', '[64]')
     """
-    return dict(_flat(federation.model_dump(mode="json"), ""))
+    # as it is hashed: a path on this machine stands for itself nowhere else
+    return dict(_flat(json.loads(federation.canonical_json()), ""))
 
 
 def _flat(data: Mapping[str, object], prefix: str) -> list[tuple[str, Setting]]:

@@ -16,7 +16,6 @@ import tomli_w
 
 import crossply as crossply_command
 from common.errors import ConfigurationError
-from common.round_log import read_lines
 
 MODES = ("federated", "centralized", "local", "ridge", "random_forest")
 BOUND_S = 300
@@ -101,6 +100,11 @@ def labs(make_lab: Callable[[str], Any], tmp_path: Path) -> Path:
     }
     (folder / "federation.toml").write_text(tomli_w.dumps(federation))
     return folder
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line of the file is JSON."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_folder_of_labs(

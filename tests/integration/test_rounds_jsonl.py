@@ -14,7 +14,7 @@ from client.app import client_app
 from client.lab import Lab, split_lab
 from client.specimens import Specimens
 from common.federation import Federation
-from common.round_log import FILE_NAME, TIMES, RoundLog, read_lines
+from common.round_log import FILE_NAME, TIMES, RoundLog
 from server.checkpoint import Checkpoints
 from server.logged_rounds import LoggedCheckpoints
 from server.rounds import RunOptions, run_federation
@@ -72,10 +72,13 @@ def coordinate(folder: Path) -> None:
     run_federation(grid, agreement(), RunOptions(keeper=keeper))
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line of the file is JSON."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def but_for_times(folder: Path) -> list[dict[str, Any]]:
-    path = folder / FILE_NAME
-    lines = read_lines(path)
-    assert len(path.read_text().splitlines()) == len(lines)
+    lines = read_lines(folder / FILE_NAME)
     return [{key: line[key] for key in line if key not in TIMES} for line in lines]
 
 

@@ -12,7 +12,7 @@ import pytest
 from common.errors import ConfigurationError
 from common.federation import Federation
 from common.round_log import RoundLine
-from simulation.tracking import TRACKERS, Error, require_trackers, tracked
+from simulation.tracking import TRACKERS, Error, require_trackers, settings_of, tracked
 
 LAB = "aachen-steel"
 
@@ -69,6 +69,12 @@ def track(names: Sequence[str], folder: Path, folds: Sequence[int] = (0, 1)) -> 
         for tracker in trackers:
             tracker.finished(ERRORS)
     return warnings
+
+
+def test_no_path_of_this_machine_is_a_setting() -> None:
+    weights = {"name": "resnet18", "weights": "/home/anna/steel.pth", "sha256": "a" * 64}
+    data = agreement().model_dump() | {"backbone": weights}
+    assert settings_of(Federation.model_validate(data))["backbone.weights"] == "file"
 
 
 @needs_tensorboard

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.errors import StateError
-from common.round_log import RoundLine, RoundLog, read_lines
+from common.round_log import RoundLine, RoundLog
 from server.state import RoundRecord
 
 WRITES = """
@@ -42,6 +43,11 @@ def record(server_round: int, loss: float = 0.25) -> RoundRecord:
         quarantined={"dresden": "0.weight holds a value that is not finite"},
         out=("essen",),
     )
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line of the file is JSON."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def known(*rounds: int) -> list[RoundLine]:
@@ -100,7 +106,6 @@ def test_a_line_that_was_cut_is_written_anew(tmp_path: Path, cut: int) -> None:
     log.begin(known(1, 2))
     log.append(timed(3)[0])
     lines = read_lines(path)
-    assert len(path.read_bytes().splitlines()) == len(lines) == 3
     assert [(line["server_round"], line["seconds"]) for line in lines] == [
         (1, 0.5), (2, None), (3, 0.5)
     ]  # fmt: skip
