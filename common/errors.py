@@ -6,7 +6,7 @@ CrossplyError                     one sentence: what was found, where, what to d
 ├── LabDataError                  a lab's folder is refused; carries the findings
 ├── WeightsError                  backbone weights are missing, altered or do not fit
 ├── WorkerError                   the processes that read images cannot be started
-├── EngineError                   what runs the backbone is installed and does not work
+├── EngineError                   what runs a backbone or virtual labs is there and does not work
 ├── DivergedError                 training has left the finite numbers
 ├── ReplyError                    a lab's reply breaks the schema of the messages
 ├── RequestError                  a request to a lab breaks the schema, or is refused by it
@@ -81,7 +81,7 @@ class WorkerError(CrossplyError):
 
 
 class EngineError(CrossplyError):
-    """What runs the backbone at a lab is installed, and does not work."""
+    """What runs the backbone at a lab, or virtual labs, is installed and does not work."""
 
     code = "engine"
 

@@ -16,10 +16,11 @@ from rich.progress import (
 from rich.text import Text
 
 
-class _RateColumn(ProgressColumn):
+class RateColumn(ProgressColumn):
     """Steps a second."""
 
     def render(self, task: Task) -> Text:
+        """Return the rate, once there is one."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
 
@@ -30,7 +31,7 @@ def steps(console: Console) -> Progress:
         TextColumn("{task.description:<30}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _RateColumn(),
+        RateColumn(),
         TimeElapsedColumn(),
         TextColumn("elapsed,"),
         TimeRemainingColumn(),

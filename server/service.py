@@ -25,6 +25,7 @@ from server.exchange import Exchange
 from server.link import LinkGrid
 from server.link_server import LinkServer
 from server.link_service import Agreement, LinkService
+from server.logged_rounds import LoggedCheckpoints
 from server.register import Register
 from server.results import write_page, write_result
 from server.rounds import RunOptions, Watcher, run_federation
@@ -124,7 +125,7 @@ def _run(
     enrolled = {lab.node_id: lab.name for lab in register.labs()}
     grid = LinkGrid(status.exchange, enrolled, state.run_id)
     run_options = RunOptions(
-        keeper=_Keeper(checkpoints, status),
+        keeper=_Keeper(LoggedCheckpoints(checkpoints, state.run_folder), status),
         watcher=_told(status.watcher()),
         patience=options.wait,
         enrolled=enrolled,
@@ -138,9 +139,9 @@ def _run(
 
 @dataclass(frozen=True)
 class _Keeper:
-    """Checkpoints whose roster the status shows, with the result beside them when there is one."""
+    """Checkpoints whose roster the status shows, with rounds and the result beside them."""
 
-    checkpoints: Checkpoints
+    checkpoints: LoggedCheckpoints
     status: Status
 
     def load(self) -> Progress | None:

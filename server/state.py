@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 
 import numpy as np
 
 from common.head import HeadArrays
 from common.projection import folded
+from common.round_log import RoundLine
 from common.standardise import Standardiser
 from server.evidence import Evaluation, Products
 from server.roster import Roster
@@ -33,6 +35,13 @@ class RoundRecord:
     failed: dict[str, str]
     quarantined: dict[str, str]
     out: tuple[str, ...] = ()
+
+    def line(
+        self, *, fold: int | None = None, seconds: float | None = None, time: str | None = None
+    ) -> RoundLine:
+        """Return the round's line of ``rounds.jsonl``, where a loss is a number or none."""
+        loss = self.train_loss if isfinite(self.train_loss) else None
+        return RoundLine(**vars(self) | {"train_loss": loss}, fold=fold, seconds=seconds, time=time)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,15 @@ import re
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from common.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from simulation.experiment import Outcome
-
 MODE_NAMES = ("federated", "centralized", "local", "ridge", "random_forest")
 
-ENGINE_NAMES = ("auto", "inprocess", "batched")
+ENGINE_NAMES = ("auto", "inprocess", "batched", "flower-ray")
 
 
 def simulate(
@@ -48,10 +45,18 @@ def simulate(
         typer.Option(
             "--engine",
             metavar="ENGINE",
-            help="Train labs one after the other (inprocess), together (batched), or as their "
-            "number suggests (auto).",
+            help="Train labs one after the other (inprocess), together (batched), on Flower's Ray "
+            "engine (flower-ray), or as their number suggests (auto).",
         ),
     ] = "auto",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="TRACKER",
+            help="Show the run in tensorboard or mlflow too. Repeatable.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="Folder to write the run to.")
     ] = None,
@@ -75,6 +80,7 @@ def simulate(
         out=out,
         as_json=as_json,
         engine=_engine(engine),
+        track=tuple(track or ()),
     )
 
 
@@ -116,6 +122,7 @@ def run_and_report(
     out: Path | None,
     as_json: bool,
     engine: str = "auto",
+    track: tuple[str, ...] = (),
 ) -> None:
     """Run a simulation, write its folder, and print what came of it."""
     import json
@@ -123,12 +130,26 @@ def run_and_report(
     from rich.console import Console
 
     from common.federation import load_federation
+    from simulation.engine import require_engine
     from simulation.report import RESULT, print_summary, result_record, write_run
+    from simulation.running import Order, run
+    from simulation.tracking import require_trackers
 
+    trackers = require_trackers(track)
+    require_engine(engine)
     federation = load_federation(folder, assignments)
     out = out or _new_run(Path("runs"), federation.name)
     _claim(out, RESULT)
-    outcome, seconds = _run(folder, federation, modes, folds, engine)
+    order = Order(
+        folder=folder,
+        federation=federation,
+        modes=modes,
+        folds=folds,
+        engine=engine,
+        trackers=trackers,
+        out=out,
+    )
+    outcome, seconds = run(order, Console(stderr=True))
     record = result_record(outcome, seconds)
     write_run(outcome, record, out)
     console = Console()
@@ -136,49 +157,10 @@ def run_and_report(
         print(json.dumps(record, indent=2))
     else:
         print_summary(outcome, console)
-    message = f"Written to {out}: report.html, result.json, predictions.csv, parity.png"
+    message = (
+        f"Written to {out}: report.html, result.json, rounds.jsonl, predictions.csv, parity.png"
+    )
     Console(stderr=True).print(message, markup=False, highlight=False)
-
-
-def _run(
-    folder: Path, federation: Any, modes: tuple[str, ...], folds: int | None, engine: str
-) -> tuple[Outcome, dict[str, float]]:
-    import logging
-    import time
-
-    from rich.console import Console
-
-    from client.feature_store import FeatureStore, default_folder
-    from common.progress import steps
-    from simulation.consortium import open_consortium, read_datasets
-    from simulation.engine import choose_engine
-    from simulation.experiment import run_experiment
-
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    started = time.perf_counter()
-    datasets = read_datasets(folder, federation)
-    with steps(Console(stderr=True)) as progress:
-        count = sum(len(group) for dataset in datasets for group in dataset.micrographs)
-        bar = progress.add_task("micrographs to features", total=count)
-        store = FeatureStore(default_folder())
-        consortium = open_consortium(
-            datasets, federation, store, on_micrograph=lambda: progress.advance(bar)
-        )
-        seconds = {"features": time.perf_counter() - started}
-        bars: dict[str, Any] = {}
-
-        def on_step(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what.replace("_", " "), total=total)
-            progress.update(bars[what], completed=done, total=total)
-
-        chosen = choose_engine(engine, len(consortium.labs))
-        if "federated" in modes:
-            progress.console.print(chosen.reason, markup=False, highlight=False)
-        outcome = run_experiment(
-            consortium, modes=modes, folds=folds, on_step=on_step, engine=chosen.name
-        )
-    return outcome, seconds
 
 
 def _modes(chosen: list[str] | None) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from server.state import RoundRecord, RunResult
 from simulation.consortium import Consortium
 from simulation.evidence import Evidence, note_federated, note_local
 from simulation.modes import MODES, federated, local
+from simulation.round_clock import OnRound
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +96,7 @@ def run_experiment(
     modes: Sequence[str] = tuple(MODES),
     folds: int | None = None,
     on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
+    on_round: Callable[[int, RoundRecord, float], None] = lambda fold, record, seconds: None,
     engine: str = "inprocess",
 ) -> Outcome:
     """Run the modes on the same splits.
@@ -108,8 +110,10 @@ def run_experiment(
         K-fold cross-validation inside every lab, or (None) one held-out fifth.
     on_step : callable
         Told what is done, how far it is, and of how much.
+    on_round : callable
+        Told the fold, the record and the seconds of each federated round that counted.
     engine : str
-        What trains the federated labs: ``inprocess`` or ``batched``.
+        What trains the federated labs: a name of `simulation.engine`.
     """
     num_folds = folds or HELD_OUT_FOLDS
     held_out = range(num_folds) if folds else range(1)
@@ -130,7 +134,7 @@ def run_experiment(
         for mode in modes:
             started, before = time.perf_counter(), outcome.seconds["evidence"]
             for fold in held_out:
-                _run_fold(outcome, mode, fold, partial(on_step, mode))
+                _run_fold(outcome, mode, fold, partial(on_step, mode), partial(on_round, fold))
             aside = outcome.seconds["evidence"] - before
             outcome.seconds[mode] = time.perf_counter() - started - aside
     return outcome
@@ -151,7 +155,13 @@ def folds_of_labs(consortium: Consortium, folds: int) -> list[np.ndarray]:
     return found
 
 
-def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, int], None]) -> None:
+def _run_fold(
+    outcome: Outcome,
+    mode: str,
+    fold: int,
+    on_step: Callable[[int, int], None],
+    on_round: OnRound,
+) -> None:
     federation = outcome.consortium.federation
     labs = [
         split_lab(lab, federation, of_each == fold)
@@ -163,15 +173,16 @@ def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, in
     noted = partial(_note, outcome, labs, held_out)
     if mode == "federated":
 
-        def on_round(record: RoundRecord) -> None:
+        def counted(record: RoundRecord, seconds: float) -> None:
             outcome.rounds.append((fold, record))
+            on_round(record, seconds)
             on_step(fold * rounds + record.server_round, num_held_out * rounds)
 
         def on_result(result: RunResult) -> None:
             outcome.excluded.update(result.excluded)
             noted(note_federated, result)
 
-        predicted = federated(labs, on_round, on_result, engine=outcome.engine)
+        predicted = federated(labs, counted, on_result, engine=outcome.engine)
     else:
         if mode == "local":
             predicted = local(labs, partial(noted, note_local))

@@ -15,28 +15,31 @@ from client.alone import Predictor, fit_standardiser, train_alone
 from client.evaluation import predict_in_units
 from client.lab import Lab
 from common.federation import STRATEGY_OPTIONS, Federation
-from server.rounds import RunOptions, Watcher, run_federation
-from server.state import RoundRecord, RunResult
-from simulation.engine import make_grid
+from server.rounds import RunOptions, run_federation
+from server.state import RunResult
+from simulation.engine import on_grid
 from simulation.memory import unsearched
+from simulation.round_clock import OnRound, timed
 
 Predictions = list[np.ndarray]
-OnRound = Callable[[RoundRecord], None]
 
 NUM_TREES = 100
 
 
 def federated(
     labs: Sequence[Lab],
-    on_round: OnRound = lambda record: None,
+    on_round: OnRound = lambda record, seconds: None,
     on_result: Callable[[RunResult], None] = lambda result: None,
     engine: str = "inprocess",
 ) -> Predictions:
     """Train across labs that send head weights and sums alone."""
-    grid = make_grid(engine, {lab.name: lab for lab in labs})
-    watcher = Watcher(counted=on_round)
+    options = RunOptions(watcher=timed(on_round))
     with unsearched():
-        result = run_federation(grid, labs[0].federation, RunOptions(watcher=watcher))
+        result = on_grid(
+            engine,
+            {lab.name: lab for lab in labs},
+            lambda grid: run_federation(grid, labs[0].federation, options),
+        )
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)
     predictions = [

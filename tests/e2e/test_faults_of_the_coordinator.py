@@ -6,10 +6,12 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.loopback import Consortium, Running, slow_training, until
+from common.round_log import FILE_NAME, TIMES
 from server.checkpoint import Checkpoints
 
 LABS = ("aachen", "bremen", "celle")
@@ -56,6 +58,14 @@ def test_fault_10_and_law_5_killed_at_random_points_and_resumed_to_the_same_bits
     assert site.model_bytes() == expected
     numbers = [record["server_round"] for record in site.result()["rounds"]]
     assert numbers == list(range(1, 101))
+    assert but_for_times(site.server / "run") == but_for_times(site.folder / "undisturbed")
+
+
+def but_for_times(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / FILE_NAME).read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["server_round"] for line in lines] == list(range(1, 101))
+    return [{key: line[key] for key in line if key not in TIMES} for line in lines]
 
 
 def has_said(running: Running, words: str) -> bool:

@@ -102,6 +102,11 @@ def labs(make_lab: Callable[[str], Any], tmp_path: Path) -> Path:
     return folder
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line of the file is JSON."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def test_a_folder_of_labs(
     crossply: Callable[..., subprocess.CompletedProcess[str]], labs: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +127,11 @@ def test_a_folder_of_labs(
         (fold, number) for fold in range(2) for number in range(1, 16)
     ]
     assert all(r["labs"] == ["aachen", "bremen", "celle"] for r in result["rounds"])
+    lines = read_lines(tmp_path / "run" / "rounds.jsonl")
+    assert [
+        (line["fold"], line["server_round"], line["train_loss"], line["labs"]) for line in lines
+    ] == [(r["fold"], r["round"], r["loss"], r["labs"]) for r in result["rounds"]]
+    assert all(0 < line["seconds"] < BOUND_S for line in lines)
     assert len(result["fingerprint"]) == 64 and result["seed"] == 0
     assert result["versions"]["flwr"] == "1.41.0"
     for words in ("federated: weights shared", "joining", "Over all labs the error"):
@@ -160,10 +170,12 @@ def test_a_pooled_data_set_and_the_options(
     done = crossply(
         "simulate", lab.path, "--mode", "federated", "--mode", "local", "--rounds", 2,
         "--set", "training.learning_rate=3e-4", "--set", "training.strategy=median",
-        "--json", "--out", "run",
+        "--json", "--out", "run", "--track", "tensorboard", "--track", "tensorboard",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
+    files = sorted((tmp_path / "run" / "tensorboard").glob("*/events.out.tfevents.*"))
+    assert [path.parent.name for path in files] == ["fold-0", "run"]
     assert set(result["modes"]) == {"federated", "local"}
     assert [r["round"] for r in result["rounds"]] == [1, 2]
     assert set(result["labs"]) == {"north", "south"}
@@ -189,6 +201,7 @@ def test_a_pooled_data_set_and_the_options(
         (["--folds", "1"], 2, "1 is not in the range"),
         (["--bogus"], 2, "No such option"),
         (["--engine", "ray"], 1, "--engine ray: there is no such engine; choose among auto"),
+        (["--track", "wandb"], 1, "there is no such tracker; choose among tensorboard, mlflow"),
     ],
 )
 def test_wrong_use_is_one_sentence(
@@ -203,6 +216,30 @@ def test_wrong_use_is_one_sentence(
     assert done.returncode == status
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "module", "extra"),
+    [
+        (("--engine", "flower-ray"), "ray", "ray"),
+        (("--track", "tensorboard"), "tensorboard", "tensorboard"),
+        (("--track", "mlflow"), "mlflow", "mlflow"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_before_any_work(
+    crossply_here: Callable[..., Done],
+    labs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: tuple[str, str],
+    module: str,
+    extra: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    done = crossply_here("simulate", labs, *option, "--out", "run")
+    assert done.returncode == 1
+    assert f'pip install "crossply[{extra}]"' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (labs.parent / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_options_of_the_command() -> None:
             "--rounds",
             "--set",
             "--engine",
+            "--track",
             "--out",
             "--json",
         },
