@@ -13,7 +13,10 @@ import typer
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulation.experiment import Outcome
+    from simulation.scenario import Scenario
 
 MODE_NAMES = ("federated", "centralized", "local", "ridge", "random_forest")
 
@@ -124,11 +127,13 @@ def run_and_report(
 
     from common.federation import load_federation
     from simulation.report import RESULT, print_summary, result_record, write_run
+    from simulation.scenario import load_scenario
 
     federation = load_federation(folder, assignments)
+    scenario = load_scenario(folder, assignments)
     out = out or _new_run(Path("runs"), federation.name)
     _claim(out, RESULT)
-    outcome, seconds = _run(folder, federation, modes, folds, engine)
+    outcome, seconds = _run(folder, federation, modes, folds, engine, scenario)
     record = result_record(outcome, seconds)
     write_run(outcome, record, out)
     console = Console()
@@ -141,7 +146,12 @@ def run_and_report(
 
 
 def _run(
-    folder: Path, federation: Any, modes: tuple[str, ...], folds: int | None, engine: str
+    folder: Path,
+    federation: Any,
+    modes: tuple[str, ...],
+    folds: int | None,
+    engine: str,
+    scenario: Scenario | None,
 ) -> tuple[Outcome, dict[str, float]]:
     import logging
     import time
@@ -150,20 +160,22 @@ def _run(
 
     from client.feature_store import FeatureStore, default_folder
     from common.progress import steps
-    from simulation.consortium import open_consortium, read_datasets
+    from simulation.consortium import read_datasets
     from simulation.engine import choose_engine
     from simulation.experiment import run_experiment
+    from simulation.staging import open_staged, staged
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     started = time.perf_counter()
-    datasets = read_datasets(folder, federation)
+    datasets = staged(read_datasets(folder, federation), federation, scenario)
     with steps(Console(stderr=True)) as progress:
-        count = sum(len(group) for dataset in datasets for group in dataset.micrographs)
-        bar = progress.add_task("micrographs to features", total=count)
+
+        def count(what: str, total: int) -> Callable[[], None]:
+            bar = progress.add_task(what, total=total)
+            return lambda: progress.advance(bar)
+
         store = FeatureStore(default_folder())
-        consortium = open_consortium(
-            datasets, federation, store, on_micrograph=lambda: progress.advance(bar)
-        )
+        consortium = open_staged(datasets, federation, store, scenario, count)
         seconds = {"features": time.perf_counter() - started}
         bars: dict[str, Any] = {}
 
@@ -176,7 +188,12 @@ def _run(
         if "federated" in modes:
             progress.console.print(chosen.reason, markup=False, highlight=False)
         outcome = run_experiment(
-            consortium, modes=modes, folds=folds, on_step=on_step, engine=chosen.name
+            consortium,
+            modes=modes,
+            folds=folds,
+            on_step=on_step,
+            engine=chosen.name,
+            scenario=scenario,
         )
     return outcome, seconds
 

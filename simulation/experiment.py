@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,8 +17,12 @@ from common.metrics import ErrorSums
 from common.threads import one_thread
 from server.state import RoundRecord, RunResult
 from simulation.consortium import Consortium
+from simulation.events import Diary
 from simulation.evidence import Evidence, note_federated, note_local
+from simulation.label_faults import events_of_data, training_on, written_targets
 from simulation.modes import MODES, federated, local
+from simulation.scenario import Scenario
+from simulation.scripted import Scripted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +45,12 @@ class Outcome:
     evidence : Evidence
     engine : str
         What trained the federated labs: a key of `simulation.engine`.
+    scenario : Scenario or None
+        What befell them.
+    written : list of ndarray of shape (n_specimens, n_targets)
+        What each lab takes for its targets and trains on; errors are measured on the true ones.
+    diary : Diary
+        What happened in the rounds, and what is wrong with labs' data.
     """
 
     consortium: Consortium
@@ -51,6 +61,9 @@ class Outcome:
     seconds: dict[str, float]
     evidence: Evidence
     engine: str = "inprocess"
+    scenario: Scenario | None = None
+    written: list[np.ndarray] = field(default_factory=list)
+    diary: Diary = field(default_factory=Diary)
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
@@ -96,6 +109,7 @@ def run_experiment(
     folds: int | None = None,
     on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
     engine: str = "inprocess",
+    scenario: Scenario | None = None,
 ) -> Outcome:
     """Run the modes on the same splits.
 
@@ -110,6 +124,8 @@ def run_experiment(
         Told what is done, how far it is, and of how much.
     engine : str
         What trains the federated labs: ``inprocess`` or ``batched``.
+    scenario : Scenario or None
+        What befalls the labs of the consortium, which is cut already.
     """
     num_folds = folds or HELD_OUT_FOLDS
     held_out = range(num_folds) if folds else range(1)
@@ -125,7 +141,11 @@ def run_experiment(
         seconds={"evidence": 0.0},
         evidence=Evidence.empty(consortium.labs),
         engine=engine,
+        scenario=scenario,
+        written=written_targets(consortium, scenario or Scenario()),
     )
+    if scenario is not None:
+        outcome.diary.events.extend(events_of_data(consortium, outcome.written, scenario))
     with one_thread():
         for mode in modes:
             started, before = time.perf_counter(), outcome.seconds["evidence"]
@@ -154,8 +174,10 @@ def folds_of_labs(consortium: Consortium, folds: int) -> list[np.ndarray]:
 def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, int], None]) -> None:
     federation = outcome.consortium.federation
     labs = [
-        split_lab(lab, federation, of_each == fold)
-        for lab, of_each in zip(outcome.consortium.labs, outcome.fold, strict=True)
+        training_on(split_lab(lab, federation, of_each == fold), written[of_each != fold])
+        for lab, of_each, written in zip(
+            outcome.consortium.labs, outcome.fold, outcome.written, strict=True
+        )
     ]
     num_held_out = int(max(of_each.max() for of_each in outcome.fold)) + 1
     rounds = federation.training.rounds
@@ -171,7 +193,12 @@ def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, in
             outcome.excluded.update(result.excluded)
             noted(note_federated, result)
 
-        predicted = federated(labs, on_round, on_result, engine=outcome.engine)
+        scripted = None
+        if outcome.scenario is not None:
+            scripted = Scripted(scenario=outcome.scenario, diary=outcome.diary, fold=fold)
+        predicted = federated(
+            labs, on_round, on_result, engine=outcome.engine, scripted=scripted
+        )
     else:
         if mode == "local":
             predicted = local(labs, partial(noted, note_local))

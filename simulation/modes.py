@@ -18,6 +18,7 @@ from common.federation import STRATEGY_OPTIONS, Federation
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RoundRecord, RunResult
 from simulation.engine import make_grid
+from simulation.scripted import Scripted, run_scripted
 
 Predictions = list[np.ndarray]
 OnRound = Callable[[RoundRecord], None]
@@ -30,11 +31,15 @@ def federated(
     on_round: OnRound = lambda record: None,
     on_result: Callable[[RunResult], None] = lambda result: None,
     engine: str = "inprocess",
+    scripted: Scripted | None = None,
 ) -> Predictions:
-    """Train across labs that send head weights and sums alone."""
+    """Train across labs that send head weights and sums alone, as a script says if there is one."""
     grid = make_grid(engine, {lab.name: lab for lab in labs})
-    watcher = Watcher(counted=on_round)
-    result = run_federation(grid, labs[0].federation, RunOptions(watcher=watcher))
+    options = RunOptions(watcher=Watcher(counted=on_round))
+    if scripted is None:
+        result = run_federation(grid, labs[0].federation, options)
+    else:
+        result = run_scripted(grid, labs, scripted, options)
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)
     predictions = [

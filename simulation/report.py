@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.verdict import HOLD, JOIN, Gain, sentence
-from common.federation import FILE_NAME
+from common.federation import FILE_NAME, SIMULATION
 from common.files import write_atomically
 from common.report.content import MOST_LABS
 from common.report.page import write_report
@@ -35,6 +35,7 @@ from simulation.experiment import Outcome
 from simulation.page import simulation_report
 from simulation.parity import parity_png
 from simulation.verdict import gains
+from simulation.virtual_labs import seed_of
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
@@ -96,14 +97,28 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
             {
                 "fold": fold,
                 "round": record.server_round,
-                "loss": record.train_loss,
+                "loss": as_finite(record.train_loss),
                 "labs": list(record.labs),
                 "failed": record.failed,
                 "quarantined": record.quarantined,
             }
             for fold, record in outcome.rounds
         ],
+        **_scenario_record(outcome),
     }
+
+
+def _scenario_record(outcome: Outcome) -> dict[str, Any]:
+    """Return what was to befall the labs, and what did; empty where nothing was."""
+    if outcome.scenario is None:
+        return {}
+    sizes = {lab.lab: len(lab) for lab in outcome.consortium.labs}
+    scenario = {
+        "settings": outcome.scenario.settings(),
+        "seed": seed_of(outcome.scenario, outcome.consortium.federation),
+        "specimens": sizes,
+    }
+    return {"scenario": scenario, **outcome.diary.record()}
 
 
 def _evidence_record(outcome: Outcome) -> dict[str, Any]:
@@ -150,6 +165,8 @@ def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     federation = outcome.consortium.federation
     data = federation.model_dump(mode="json", exclude_none=True)
+    if outcome.scenario is not None:
+        data[SIMULATION] = outcome.scenario.settings()
     write_atomically(folder / FILE_NAME, tomli_w.dumps(data))
     write_atomically(folder / PREDICTIONS, predictions_csv(outcome))
     write_atomically(folder / PARITY, parity_png(outcome))
