@@ -126,11 +126,11 @@ def run_and_report(
     from rich.console import Console
 
     from common.federation import load_federation
+    from simulation.possible import load_possible
     from simulation.report import RESULT, print_summary, result_record, write_run
-    from simulation.scenario import load_scenario
 
     federation = load_federation(folder, assignments)
-    scenario = load_scenario(folder, assignments)
+    scenario = load_possible(folder, federation, assignments)
     out = out or _new_run(Path("runs"), federation.name)
     _claim(out, RESULT)
     outcome, seconds = _run(folder, federation, modes, folds, engine, scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -71,6 +72,8 @@ class Diary:
 def told_in_rows(events: Sequence[Event], most: int) -> list[tuple[str, str, str, str]]:
     """Return lab, kind, rounds and words of events, those that differ by their round in one row.
 
+    What happened to a round as a whole is told without its words, which differ each time.
+
     Examples
     --------
     >>> told_in_rows([Event(kind="late", lab="a", server_round=n, fold=0) for n in (1, 2, 3, 7)], 9)
@@ -78,11 +81,39 @@ def told_in_rows(events: Sequence[Event], most: int) -> list[tuple[str, str, str
     """
     rows: dict[tuple[str, str, str], list[int]] = {}
     for event in events:
-        key = (event.lab or "all", event.kind, event.words)
+        key = (event.lab or "all", event.kind, event.words if event.lab else "")
         rows.setdefault(key, []).extend([event.server_round] if event.server_round else [])
     shown = [(lab, kind, _spans(rounds), words) for (lab, kind, words), rounds in rows.items()]
+    shown.sort()
     left = len(shown) - most
     return shown if left <= 0 else [*shown[:most], (f"and {left} more", "", "", "")]
+
+
+def virtual_time(times: Sequence[RoundTime]) -> str:
+    """Say how long the rounds of the folds took; nothing where labs take no time.
+
+    Examples
+    --------
+    >>> virtual_time([RoundTime(fold=0, server_round=1, attempt=1, seconds=90, clock=90.0)])
+    'In virtual time, the rounds of a fold took 1.5 minutes.'
+    """
+    if not times:
+        return ""
+    of_folds = {time.fold: time.clock for time in times}
+    minutes = sum(of_folds.values()) / len(of_folds) / 60
+    return f"In virtual time, the rounds of a fold took {minutes:.3g} minutes."
+
+
+def in_one_line(events: Sequence[Event]) -> str:
+    """Return how often each kind of event happened.
+
+    Examples
+    --------
+    >>> in_one_line([Event(kind="late", lab="a"), Event(kind="late", lab="b"), Event(kind="nan")])
+    'What happened: late 2, nan 1.'
+    """
+    counts = Counter(event.kind for event in events)
+    return f"What happened: {', '.join(f'{kind} {count}' for kind, count in counts.items())}."
 
 
 def _spans(rounds: Sequence[int]) -> str:

@@ -196,9 +196,7 @@ def _run_fold(outcome: Outcome, mode: str, fold: int, on_step: Callable[[int, in
         scripted = None
         if outcome.scenario is not None:
             scripted = Scripted(scenario=outcome.scenario, diary=outcome.diary, fold=fold)
-        predicted = federated(
-            labs, on_round, on_result, engine=outcome.engine, scripted=scripted
-        )
+        predicted = federated(labs, on_round, on_result, engine=outcome.engine, scripted=scripted)
     else:
         if mode == "local":
             predicted = local(labs, partial(noted, note_local))

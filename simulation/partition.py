@@ -72,9 +72,7 @@ def iid(groups: np.ndarray, labs: int, seed: int) -> np.ndarray:
     return power_law(groups, labs, 0.0, 1, seed)
 
 
-def power_law(
-    groups: np.ndarray, labs: int, exponent: float, least: int, seed: int
-) -> np.ndarray:
+def power_law(groups: np.ndarray, labs: int, exponent: float, least: int, seed: int) -> np.ndarray:
     """Deal specimens out at random, to labs of sizes that fall off like ``k ** -exponent``.
 
     Each lab has `least` beforehand; the power law is of what is left.
@@ -151,9 +149,7 @@ def dirichlet(
     return np.asarray(lab_of_group[members])
 
 
-def require_whole_groups_go_round(
-    of_each: np.ndarray, names: Sequence[str], least: int
-) -> None:
+def require_whole_groups_go_round(of_each: np.ndarray, names: Sequence[str], least: int) -> None:
     """Raise ConfigurationError if groups that stay whole have left a lab with too few specimens."""
     counts = np.bincount(of_each, minlength=len(names))
     fewest = int(np.argmin(counts))
@@ -165,9 +161,7 @@ def require_whole_groups_go_round(
         )
 
 
-def _units(
-    groups: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+def _units(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
     """Return the group of each specimen from 0 on, the groups' sizes, and what to draw from."""
     _, members = np.unique(groups, return_inverse=True)
     return members, np.bincount(members), np.random.default_rng(seed_for(seed, "partition"))

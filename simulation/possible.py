@@ -1,12 +1,13 @@
 """Whether a scenario can be: checked against the agreement, and against the labs by name.
 
-Both before any micrograph is looked at.
+All of it before a feature is made, and what hangs on no data before any is read.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,12 +15,45 @@ from common.errors import ConfigurationError, UnitError
 from common.federation import Federation
 from common.units import convert, same_unit
 from server.roster import quorum_of
-from simulation.scenario import Scenario, UnitMistake, of_lab
+from simulation.partition import names_of_labs
+from simulation.scenario import Scenario, UnitMistake, load_scenario, of_lab
 
 IN_ROUNDS = ("dropout", "away", "leave", "slow", "speed_spread", "seconds_per_specimen")
 """What befalls labs in rounds of training."""
 
 MOST_NAMED = 8
+
+
+def load_possible(
+    path: Path, federation: Federation, assignments: Sequence[str] = ()
+) -> Scenario | None:
+    """Read the scenario of a federation file, and check all of it that hangs on no data.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder that holds it.
+    federation : Federation
+        As it is read from the file.
+    assignments : sequence of str
+        Such as ``"simulation.dropout=0.2"``.
+
+    Returns
+    -------
+    Scenario or None
+        None where the file has no such table.
+
+    Raises
+    ------
+    ConfigurationError
+        If the table is wrong, or the scenario cannot be.
+    """
+    scenario = load_scenario(path, assignments)
+    if scenario is not None:
+        require_possible(scenario, federation)
+        if scenario.labs is not None:
+            require_labs(scenario, federation, names_of_labs(scenario.labs))
+    return scenario
 
 
 def require_possible(scenario: Scenario, federation: Federation) -> None:
@@ -73,7 +107,9 @@ def require_labs(scenario: Scenario, federation: Federation, names: Sequence[str
     for key, lab in scenario.named_labs():
         if lab not in known:
             close = difflib.get_close_matches(lab, names, n=1, cutoff=0.0)
-            raise _impossible(f"{key} names the lab {lab!r}; the closest of the labs is {close[0]!r}")
+            raise _impossible(
+                f"{key} names the lab {lab!r}; the closest of the labs is {close[0]!r}"
+            )
     share = federation.training.quorum
     needed = quorum_of(len(names), share)
     for number in _rounds_to_look_at(scenario):

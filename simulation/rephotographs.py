@@ -213,7 +213,7 @@ def _taken(
     names = (lab, micrograph.sha256)
     job = Rephotograph(
         path=micrograph.path,
-        to=folder / f"{seed_for(*names, strength, str(micrograph.path)):016x}.png",
+        to=folder / f"{seed_for(*names, str(micrograph.path)):016x}.png",
         data=data,
         microscope=microscope_of(lab, strength, seed),
         seed=seed_for(seed, "rephotograph", *names),

@@ -31,6 +31,7 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
+from simulation.events import in_one_line, virtual_time
 from simulation.experiment import Outcome
 from simulation.page import simulation_report
 from simulation.parity import parity_png
@@ -208,6 +209,9 @@ def print_summary(outcome: Outcome, console: Console) -> None:
             console.print(_labs_table(of_target), "")
     for lab, reason in outcome.excluded.items():
         console.print(Text(f"{lab} was put out of the federated run: {reason}", "red"))
+    if outcome.diary.events:
+        told = f"{in_one_line(outcome.diary.events)} {virtual_time(outcome.diary.times)}"
+        console.print(Text(told.strip()))
     console.print(Text(closing_sentence(outcome), "bold"))
 
 

@@ -1,7 +1,8 @@
 """The table ``[simulation]``: virtual labs by partition, and what befalls them.
 
-It stands in ``federation.toml`` beside the agreement, and only a simulation reads it. A number under
-a key of labs goes for each of them, the name ``every`` for those that have none of their own.
+It stands in ``federation.toml`` beside the agreement, and only a simulation reads it. Where a table
+of labs may stand, a number alone goes for each of them; in such a table, the name ``every`` stands
+for those that have no number of their own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from common.errors import NOT_CONNECTED
+from common.errors import NOT_CONNECTED, RequestError
 from common.messages import (
     CONFIG,
     ERROR_NUMBER,
@@ -26,7 +26,7 @@ from common.messages import (
     TRAIN,
     TrainReply,
 )
-from common.records import array_record
+from common.records import RecordReader, array_record
 from server.grid import RunGrid
 from server.rounds import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from simulation.events import Diary, Event, RoundTime
@@ -116,10 +116,10 @@ class ScenarioGrid(RunGrid):
         return [*replies, *(self._not_connected(message) for message in gone)]
 
     def _train(self, asked: Sequence[Message], timeout: float | None) -> list[Message]:
-        self._begin_round(int(asked[0].content.config_records[CONFIG][SERVER_ROUND]))
+        self._begin_round(_round_of(asked[0]))
         there: list[Message] = []
         replies: list[Message] = []
-        for message in asked:
+        for message in sorted(asked, key=self._lab):
             why = self._script.missing(self._lab(message), self._round, self._attempt)
             attack = self._script.attack(self._lab(message), self._round)
             if why is not None:
@@ -178,9 +178,7 @@ class ScenarioGrid(RunGrid):
         reply.content = RecordDict({HEAD: array_record(head), METRICS: metrics})
 
     def _untrained(self, message: Message) -> Message:
-        head = {
-            name: array.numpy() for name, array in message.content.array_records[HEAD].items()
-        }
+        head = {name: array.numpy() for name, array in message.content.array_records[HEAD].items()}
         claimed = self._script.num_training[self._lab(message)]
         told = TrainReply(head=head, num_examples=claimed, train_loss=None)
         return Message(told.to_record(), reply_to=message)
@@ -219,6 +217,10 @@ class ScenarioGrid(RunGrid):
             attempt=self._attempt,
         )
         self._diary.events.append(event)
+
+
+def _round_of(message: Message) -> int:
+    return RecordReader(message.content, RequestError).config(CONFIG).count(SERVER_ROUND)
 
 
 def _altered(sent: np.ndarray, trained: np.ndarray, attack: Hostile) -> np.ndarray:

@@ -51,9 +51,7 @@ def run_scripted(
 
 def _put_out(result: RunResult, fold: int) -> list[Event]:
     """Return an event for each lab that the coordinator has put out, in the round if in one."""
-    rounds = {
-        lab: record.server_round for record in result.history for lab in record.quarantined
-    }
+    rounds = {lab: record.server_round for record in result.history for lab in record.quarantined}
     return [
         Event(kind="put out", words=why, lab=lab, fold=fold, server_round=rounds.get(lab))
         for lab, why in result.excluded.items()

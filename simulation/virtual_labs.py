@@ -38,9 +38,7 @@ def seed_of(scenario: Scenario, federation: Federation) -> int:
     return federation.training.seed if scenario.seed is None else scenario.seed
 
 
-def cut(
-    datasets: Sequence[Dataset], federation: Federation, scenario: Scenario
-) -> list[Dataset]:
+def cut(datasets: Sequence[Dataset], federation: Federation, scenario: Scenario) -> list[Dataset]:
     """Name the virtual lab of each specimen, and number the groups of all data sets.
 
     Raises
@@ -75,15 +73,12 @@ def gather(
         If a lab has too few specimens left that have a usable micrograph.
     """
     parts: dict[str, list[Specimens]] = {}
-    sources = {dataset.folder for dataset in datasets}
     for dataset in datasets:
         features, made = features_of(dataset, federation, store, on_micrograph)
         names = np.array(dataset.partition)[made]
-        ids = np.array(dataset.specimens)[made].tolist()
         specimens = Specimens(
             lab=dataset.name,
-            # two labs may use one name for two specimens
-            ids=tuple(ids if len(sources) == 1 else [f"{dataset.name}/{id_}" for id_ in ids]),
+            ids=tuple(np.array(dataset.specimens)[made].tolist()),
             features=features,
             targets=dataset.targets[made],
             groups=dataset.groups[made],
@@ -102,9 +97,7 @@ def gather(
 
 
 def _as_the_folders_say(datasets: Sequence[Dataset]) -> list[Sequence[str]]:
-    named = [
-        dataset.partition or (dataset.name,) * len(dataset.specimens) for dataset in datasets
-    ]
+    named = [dataset.partition or (dataset.name,) * len(dataset.specimens) for dataset in datasets]
     counts = Counter(name for names in named for name in set(names))
     doubled = sorted(name for name, count in counts.items() if count > 1)
     if doubled:
@@ -141,9 +134,11 @@ def _recut(
 
 
 def _joined(name: str, parts: Sequence[Specimens]) -> Specimens:
+    # specimens of two labs may have one id
+    several = len({part.lab for part in parts}) > 1
     return Specimens(
         lab=name,
-        ids=tuple(id_ for part in parts for id_ in part.ids),
+        ids=tuple(f"{part.lab}/{id_}" if several else id_ for part in parts for id_ in part.ids),
         features=np.concatenate([part.features for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
         groups=np.concatenate([part.groups for part in parts]),
