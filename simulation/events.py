@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+MOST_SPANS = 8
+"""Of rounds that are named in a row."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -123,4 +126,6 @@ def _spans(rounds: Sequence[int]) -> str:
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
+    named = [str(a) if a == b else f"{a} to {b}" for a, b in spans[:MOST_SPANS]]
+    left = sum(b - a + 1 for a, b in spans[MOST_SPANS:])
+    return ", ".join(named) + (f" and {left} more" if left else "")

@@ -11,7 +11,6 @@ from common.report.content import (
     CalibrationRow,
     Contribution,
     Evidence,
-    Happening,
     Importance,
     InsideShare,
     LeftOut,
@@ -30,12 +29,10 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
-from simulation.events import told_in_rows, virtual_time
+from simulation.events import virtual_time
 from simulation.experiment import Outcome
+from simulation.happened import happenings
 from simulation.verdict import gains
-
-MOST_ROWS = 200
-"""Of what happened; all of it stands in ``result.json``."""
 
 SHOWN = ("federated", "local")
 """Modes whose specimens are drawn one by one."""
@@ -79,7 +76,7 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
             notes=_notes(outcome),
         ),
         parity=_parity(outcome, labels, ends),
-        happened=_happened(outcome),
+        happened=happenings(outcome),
         virtual_time=virtual_time(outcome.diary.times),
     )
 
@@ -188,14 +185,6 @@ def _reasons(
         groups=np.concatenate([lab.groups for lab in labs]),
     )
     return reasons(outcome.evidence.models[0], held_out, outcome.consortium.federation)
-
-
-def _happened(outcome: Outcome) -> tuple[Happening, ...]:
-    rows = told_in_rows(outcome.diary.events, MOST_ROWS)
-    return tuple(
-        Happening(lab=lab, kind=kind, rounds=rounds, words=words)
-        for lab, kind, rounds, words in rows
-    )
 
 
 def _notes(outcome: Outcome) -> tuple[str, ...]:

@@ -33,10 +33,10 @@ from simulation.crosslab import (
 )
 from simulation.events import in_one_line, virtual_time
 from simulation.experiment import Outcome
+from simulation.happened import scenario_record
 from simulation.page import simulation_report
 from simulation.parity import parity_png
 from simulation.verdict import gains
-from simulation.virtual_labs import seed_of
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
@@ -105,21 +105,8 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
             }
             for fold, record in outcome.rounds
         ],
-        **_scenario_record(outcome),
+        **scenario_record(outcome),
     }
-
-
-def _scenario_record(outcome: Outcome) -> dict[str, Any]:
-    """Return what was to befall the labs, and what did; empty where nothing was."""
-    if outcome.scenario is None:
-        return {}
-    sizes = {lab.lab: len(lab) for lab in outcome.consortium.labs}
-    scenario = {
-        "settings": outcome.scenario.settings(),
-        "seed": seed_of(outcome.scenario, outcome.consortium.federation),
-        "specimens": sizes,
-    }
-    return {"scenario": scenario, **outcome.diary.record()}
 
 
 def _evidence_record(outcome: Outcome) -> dict[str, Any]:

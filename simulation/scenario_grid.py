@@ -7,7 +7,7 @@ way, so that the engine behind makes no difference. Nothing here waits: a virtua
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -29,19 +29,13 @@ from common.messages import (
 from common.records import RecordReader, array_record
 from server.grid import RunGrid
 from server.rounds import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from simulation.attacks import in_words, tampered
 from simulation.events import Diary, Event, RoundTime
 from simulation.scenario import Hostile
 from simulation.script import LATE, LEFT, Script
 
 MOST_ATTEMPTS = 20
 """At one round, before a run that stays below its quorum ends."""
-
-TOLD = {
-    "sign_flip": "sent its update the wrong way round",
-    "scaled": "sent its update scaled",
-    "nan": "sent no numbers",
-    "free_rider": "sent back the head that it was sent",
-}
 
 
 class ScenarioGrid(RunGrid):
@@ -117,38 +111,51 @@ class ScenarioGrid(RunGrid):
 
     def _train(self, asked: Sequence[Message], timeout: float | None) -> list[Message]:
         self._begin_round(_round_of(asked[0]))
-        there: list[Message] = []
-        replies: list[Message] = []
-        for message in sorted(asked, key=self._lab):
-            why = self._script.missing(self._lab(message), self._round, self._attempt)
-            attack = self._script.attack(self._lab(message), self._round)
-            if why is not None:
-                if self._lab(message) not in self._left:
-                    self._note(why, lab=self._lab(message))
-                # no reply at all, or at once that there is nobody
-                self._number(message)
-                replies += [] if why == LATE else [self._not_connected(message)]
-            elif attack is not None and attack.attack == "free_rider":
-                self._note_attack(attack, self._lab(message))
-                self._number(message)
-                replies.append(self._untrained(message))
-            else:
-                there.append(message)
+        by_name = sorted(asked, key=self._lab)
+        fates = {
+            lab: self._script.missing(lab, self._round, self._attempt)
+            for lab in map(self._lab, by_name)
+        }
+        there = [message for message in by_name if self._trains(message, fates)]
+        replies = [
+            reply
+            for message in by_name
+            if not self._trains(message, fates)
+            and (reply := self._instead(message, fates[self._lab(message)])) is not None
+        ]
         answered = list(self._grid.send_and_receive(there, timeout=timeout)) if there else []
-        asked_with = {message.metadata.message_id: message for message in there}
-        for reply in answered:
-            self._tamper(asked_with[reply.metadata.reply_to_message_id], reply)
-        self._end_round([self._lab(message) for message in asked])
+        by_number = {reply.metadata.reply_to_message_id: reply for reply in answered}
+        for message in there:
+            self._tamper(message, by_number.get(message.metadata.message_id))
+        self._end_round(fates)
         return [*replies, *answered]
+
+    def _trains(self, message: Message, fates: Mapping[str, str | None]) -> bool:
+        lab = self._lab(message)
+        attack = self._script.attack(lab, self._round)
+        rides_free = attack is not None and attack.attack == "free_rider"
+        return fates[lab] is None and not rides_free
+
+    def _instead(self, message: Message, why: str | None) -> Message | None:
+        """Return the reply of a lab that does not train, if there is one, and note why."""
+        self._number(message)
+        lab = self._lab(message)
+        attack = self._script.attack(lab, self._round)
+        if why is None and attack is not None:
+            self._note_attack(attack, lab)
+            return self._untrained(message, attack)
+        if why is not None and lab not in self._left:
+            self._note(why, lab=lab)
+        # nothing in time, or at once that there is nobody
+        return None if why == LATE else self._not_connected(message)
 
     def _begin_round(self, server_round: int) -> None:
         if server_round != self._round:
             self._round, self._attempt, self._pause = server_round, 0, FIRST_PAUSE_S
         self._attempt += 1
 
-    def _end_round(self, labs: Sequence[str]) -> None:
+    def _end_round(self, fates: Mapping[str, str | None]) -> None:
         script, number = self._script, self._round
-        fates = {lab: script.missing(lab, number, self._attempt) for lab in labs}
         self._left |= {lab for lab, why in fates.items() if why == LEFT}
         if not script.has_times:
             return
@@ -164,23 +171,19 @@ class ScenarioGrid(RunGrid):
         )
         self._diary.times.append(time)
 
-    def _tamper(self, message: Message, reply: Message) -> None:
+    def _tamper(self, message: Message, reply: Message | None) -> None:
         attack = self._script.attack(self._lab(message), self._round)
-        if attack is None or not reply.has_content():
+        if attack is None or reply is None or not reply.has_content():
             return
         self._note_attack(attack, self._lab(message))
-        sent, trained = (one.content.array_records[HEAD] for one in (message, reply))
-        head = {
-            name: _altered(sent[name].numpy(), array.numpy(), attack)
-            for name, array in trained.items()
-        }
+        head = tampered(_head(message), _head(reply), attack)
         metrics = reply.content.metric_records[METRICS]
         reply.content = RecordDict({HEAD: array_record(head), METRICS: metrics})
 
-    def _untrained(self, message: Message) -> Message:
-        head = {name: array.numpy() for name, array in message.content.array_records[HEAD].items()}
+    def _untrained(self, message: Message, attack: Hostile) -> Message:
+        head = _head(message)
         claimed = self._script.num_training[self._lab(message)]
-        told = TrainReply(head=head, num_examples=claimed, train_loss=None)
+        told = TrainReply(head=tampered(head, head, attack), num_examples=claimed, train_loss=None)
         return Message(told.to_record(), reply_to=message)
 
     def _not_connected(self, message: Message) -> Message:
@@ -203,9 +206,7 @@ class ScenarioGrid(RunGrid):
         return self._labs.get(message.metadata.dst_node_id, "")
 
     def _note_attack(self, attack: Hostile, lab: str) -> None:
-        words = TOLD[attack.attack]
-        words += "" if attack.factor is None else f" by {attack.factor:g}"
-        self._note(attack.attack.replace("_", " "), words, lab)
+        self._note(attack.attack.replace("_", " "), in_words(attack), lab)
 
     def _note(self, kind: str, words: str = "", lab: str | None = None) -> None:
         event = Event(
@@ -223,8 +224,6 @@ def _round_of(message: Message) -> int:
     return RecordReader(message.content, RequestError).config(CONFIG).count(SERVER_ROUND)
 
 
-def _altered(sent: np.ndarray, trained: np.ndarray, attack: Hostile) -> np.ndarray:
-    if attack.attack == "nan":
-        return np.full_like(trained, np.nan)
-    factor = -1.0 if attack.attack == "sign_flip" else float(attack.factor or 1.0)
-    return np.asarray(sent + np.float32(factor) * (trained - sent), dtype=trained.dtype)
+def _head(message: Message) -> dict[str, np.ndarray]:
+    record = message.content.array_records[HEAD]
+    return {name: array.numpy() for name, array in record.items()}

@@ -35,7 +35,7 @@ class Script:
     num_training: Mapping[str, int]
     fold: int
 
-    @property
+    @cached_property
     def deadline(self) -> float:
         """Seconds after which a reply is late."""
         return seconds(self.federation.training.round_deadline)
@@ -68,7 +68,8 @@ class Script:
         names = ("dropout", self.fold, lab, server_round, attempt)
         if chance and np.random.default_rng(self._seed(*names)).random() < chance:
             return DROPPED_OUT
-        return LATE if self.duration(lab, server_round) > self.deadline else None
+        is_late = self.has_times and self.duration(lab, server_round) > self.deadline
+        return LATE if is_late else None
 
     def duration(self, lab: str, server_round: int) -> float:
         """Return the seconds in which a lab trains: specimens times epochs times its slowness.

@@ -84,7 +84,7 @@ ALL_AT_ONCE = {
 
 
 def test_both_engines_tell_the_same_story() -> None:
-    slow = {"round_deadline": "5 min", "quorum": 0.4}
+    slow: dict[str, Any] = {"round_deadline": "5 min", "quorum": 0.4}
     one, two = (simulated(ALL_AT_ONCE, engine, **slow) for engine in ("inprocess", "batched"))
     assert one.diary == two.diary
     assert [record.labs for _, record in one.rounds] == [record.labs for _, record in two.rounds]
