@@ -15,9 +15,10 @@ from client.alone import Predictor, fit_standardiser, train_alone
 from client.evaluation import predict_in_units
 from client.lab import Lab
 from common.federation import STRATEGY_OPTIONS, Federation
-from server.rounds import RunOptions, Watcher, run_federation
+from server.rounds import RunOptions, Watcher
 from server.state import RoundRecord, RunResult
 from simulation.engine import make_grid
+from simulation.memory import unsearched
 from simulation.scripted import Scripted, run_scripted
 
 Predictions = list[np.ndarray]
@@ -36,9 +37,7 @@ def federated(
     """Train across labs that send head weights and sums alone, as a script says if there is one."""
     grid = make_grid(engine, {lab.name: lab for lab in labs})
     options = RunOptions(watcher=Watcher(counted=on_round))
-    if scripted is None:
-        result = run_federation(grid, labs[0].federation, options)
-    else:
+    with unsearched():
         result = run_scripted(grid, labs, scripted, options)
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)

@@ -26,9 +26,9 @@ class Scripted:
 
 
 def run_scripted(
-    grid: Grid, labs: Sequence[Lab], scripted: Scripted, options: RunOptions
+    grid: Grid, labs: Sequence[Lab], scripted: Scripted | None, options: RunOptions
 ) -> RunResult:
-    """Run a federation on a grid as the script says.
+    """Run a federation on a grid, as the script says if there is one.
 
     A round below the quorum is tried again in virtual time, where chance decides who is there.
 
@@ -37,6 +37,8 @@ def run_scripted(
     QuorumError
         If a phase stays below the quorum; names those that are missing.
     """
+    if scripted is None:
+        return run_federation(grid, labs[0].federation, options)
     script = Script(
         scenario=scripted.scenario,
         federation=labs[0].federation,
