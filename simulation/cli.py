@@ -65,7 +65,8 @@ def simulate(
     """Train across virtual labs in this process, and compare with pooling and with staying alone.
 
     DIR holds a federation.toml and either one folder with a lab.toml for each lab, or one pooled
-    data set whose lab.toml names the labs' column under [partition].
+    data set whose lab.toml names the labs' column under [partition]. A table [simulation] in
+    federation.toml cuts other virtual labs, and says what befalls them.
     """
     changes = list(assignments or [])
     if rounds is not None:
