@@ -126,6 +126,9 @@ def _spans(rounds: Sequence[int]) -> str:
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    named = [str(a) if a == b else f"{a} to {b}" for a, b in spans[:MOST_SPANS]]
+    named = [
+        f"{a} to {b}" if b > a + 1 else f"{a}, {b}" if b > a else f"{a}"
+        for a, b in spans[:MOST_SPANS]
+    ]
     left = sum(b - a + 1 for a, b in spans[MOST_SPANS:])
     return ", ".join(named) + (f" and {left} more" if left else "")
