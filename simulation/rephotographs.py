@@ -7,6 +7,7 @@ The same scenario writes the same bytes, so that their features are kept like an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,13 +23,15 @@ from client.reading.image_files import Micrograph
 from client.settings import Data
 from client.workers import WORKERS
 from common.cores import usable_cores
-from common.errors import LabDataError
+from common.errors import ConfigurationError, LabDataError
 from common.federation import Federation
 from common.seeds import seed_for
 from simulation.events import Event
 from simulation.microscopes import Microscope, expose, save
 from simulation.scenario import Scenario, of_lab
 from simulation.virtual_labs import seed_of
+
+log = logging.getLogger(__name__)
 
 AS_IT_IS = Microscope(num_px=1, blur_um=0.0, noise=0.0)
 """Adds nothing: what shifts depart from."""
@@ -82,7 +85,13 @@ def shifted(
     Returns
     -------
     list of Dataset
-        A data set of which some labs are shifted becomes two.
+        A data set of which some labs are shifted becomes two. A specimen with a micrograph that
+        turns out to be unusable is left out, with a warning.
+
+    Raises
+    ------
+    ConfigurationError
+        If a picture cannot be written.
     """
     found = []
     for dataset in datasets:
@@ -123,6 +132,13 @@ def shift_events(labs: Sequence[str], federation: Federation, scenario: Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unwritten:
+    """A picture that there was no room for, or no right to write."""
+
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rephotograph:
     """A picture of a micrograph to take: the task of a worker.
 
@@ -142,7 +158,7 @@ class Rephotograph:
     microscope: Microscope
     seed: int
 
-    def run(self) -> str:
+    def run(self) -> str | Unwritten:
         """Take it, and return the SHA-256 of its file.
 
         Raises
@@ -151,8 +167,12 @@ class Rephotograph:
             If the micrograph cannot be used; does not name the file.
         """
         grey = read_micrograph(self.path, self.data).copy()
-        save(expose(grey, self.microscope, 1.0, np.random.default_rng(self.seed)), self.to)
-        return sha256_of(self.to)
+        picture = expose(grey, self.microscope, 1.0, np.random.default_rng(self.seed))
+        try:
+            save(picture, self.to)
+            return sha256_of(self.to)
+        except OSError as error:
+            return Unwritten(why=error.strerror or str(error))
 
 
 def _rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
@@ -182,20 +202,23 @@ def _through(
         seed=seed_of(scenario, federation),
         on_micrograph=on_micrograph,
     )
-    jobs = [
-        (micrograph, lab, of_lab(scenario.feature_shift, lab))
+    places = [
+        [(micrograph, lab, of_lab(scenario.feature_shift, lab)) for micrograph in micrographs]
         for micrographs, lab in zip(dataset.micrographs, dataset.partition or (), strict=True)
-        for micrograph in micrographs
     ]
+    # specimens may share a micrograph, which is photographed once
+    jobs = list(dict.fromkeys(job for of_one in places for job in of_one))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        taken = iter(list(pool.map(lambda job: take(*job), jobs)))
+        pictures = dict(zip(jobs, pool.map(lambda job: take(*job), jobs), strict=True))
+    taken = [[picture for job in of_one if (picture := pictures[job])] for of_one in places]
+    whole = np.array([len(of_one) for of_one in taken]) == [len(of_one) for of_one in places]
     # cut, scaled and of one page already
     plain = dataset.settings.data.replace(
         bit_depth=None, intensity_range=None, page=None, crop_bottom=0.0
     )
     return replace(
-        dataset,
-        micrographs=tuple(tuple(next(taken) for _ in of_one) for of_one in dataset.micrographs),
+        _rows(dataset, whole),
+        micrographs=tuple(tuple(taken[row]) for row in np.flatnonzero(whole)),
         settings=dataset.settings.replace(data=plain.model_dump()),
     )
 
@@ -209,7 +232,7 @@ def _taken(
     folder: Path,
     seed: int,
     on_micrograph: Callable[[], None],
-) -> Micrograph:
+) -> Micrograph | None:
     names = (lab, micrograph.sha256)
     job = Rephotograph(
         path=micrograph.path,
@@ -220,10 +243,15 @@ def _taken(
     )
     try:
         with WORKERS.lent() as worker:
-            digest = worker.run(job)
-    except LabDataError:
-        # the pipeline refuses it in its turn, and says which and why
-        return micrograph
+            answer = worker.run(job)
+    except LabDataError as error:
+        log.warning("%s: %s; its specimen is left out", micrograph.name, error)
+        return None
     finally:
         on_micrograph()
-    return replace(micrograph, path=job.to, sha256=digest)
+    if isinstance(answer, Unwritten):
+        raise ConfigurationError(
+            f"pictures of {lab} cannot be written to {folder} ({answer.why}); make room, or set "
+            "TMPDIR to a folder that has some"
+        )
+    return replace(micrograph, path=job.to, sha256=answer)

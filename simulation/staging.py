@@ -60,8 +60,9 @@ def open_staged(
     if scenario is None:
         return open_consortium(datasets, federation, store, counter(bar, total))
     with tempfile.TemporaryDirectory(prefix="crossply-pictures-") as folder:
+        names = {name for dataset in datasets for name in dataset.partition or ()}
         taken = num_shifted(datasets, scenario)
         if taken:
             on_picture = counter("micrographs photographed again", taken)
             datasets = shifted(datasets, federation, scenario, Path(folder), on_picture)
-        return gather(datasets, federation, store, counter(bar, total))
+        return gather(datasets, names, federation, store, counter(bar, total))

@@ -7,7 +7,7 @@ specimen, and its `groups` are numbered across all data sets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -61,21 +61,30 @@ def cut(datasets: Sequence[Dataset], federation: Federation, scenario: Scenario)
 
 def gather(
     datasets: Sequence[Dataset],
+    names: Iterable[str],
     federation: Federation,
     store: FeatureStore,
     on_micrograph: Callable[[], None] = lambda: None,
 ) -> Consortium:
     """Make the features of data sets that have been cut, and put each virtual lab together.
 
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    names : iterable of str
+        Of the virtual labs.
+    federation, store, on_micrograph
+        As for `client.features.extract`.
+
     Raises
     ------
     LabDataError
         If a lab has too few specimens left that have a usable micrograph.
     """
-    parts: dict[str, list[Specimens]] = {}
+    parts: dict[str, list[Specimens]] = {name: [] for name in sorted(names)}
     for dataset in datasets:
         features, made = features_of(dataset, federation, store, on_micrograph)
-        names = np.array(dataset.partition)[made]
+        of_each = np.array(dataset.partition)[made]
         specimens = Specimens(
             lab=dataset.name,
             ids=tuple(np.array(dataset.specimens)[made].tolist()),
@@ -83,17 +92,18 @@ def gather(
             targets=dataset.targets[made],
             groups=dataset.groups[made],
         )
-        for name in sorted(set(dataset.partition or ())):
-            parts.setdefault(name, []).append(specimens.take(names == name))
-    labs = [_joined(name, parts[name]) for name in sorted(parts)]
-    for lab in labs:
-        if len(lab) < federation.privacy.min_specimens:
+        for name in sorted(set(of_each.tolist())):
+            parts[name].append(specimens.take(of_each == name))
+    for name, of_lab in parts.items():
+        count = sum(len(part) for part in of_lab)
+        if count < federation.privacy.min_specimens:
             raise LabDataError(
-                f"{lab.lab}: {len(lab)} specimens are left of those with a usable micrograph, "
+                f"{name}: {count} specimens are left of those with a usable micrograph, "
                 f"fewer than the federation's {federation.privacy.min_specimens}; see which with: "
                 "crossply lab check"
             )
-    return Consortium(federation=federation, labs=tuple(labs))
+    labs = tuple(_joined(name, of_lab) for name, of_lab in parts.items())
+    return Consortium(federation=federation, labs=labs)
 
 
 def _as_the_folders_say(datasets: Sequence[Dataset]) -> list[Sequence[str]]:

@@ -1,6 +1,7 @@
 """A lab's micrographs through a microscope of its own: files, features, and what stays refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from client.dataset import Dataset, load_dataset
 from client.feature_store import FeatureStore
 from client.micrographs import read_micrograph
 from common.configuration import parse
+from common.errors import ConfigurationError, LabDataError
 from common.federation import Federation
 from simulation.consortium import open_consortium
 from simulation.rephotographs import microscope_of, num_shifted, shift_events, shifted
@@ -95,7 +97,26 @@ def test_without_a_shift_features_are_the_same_and_kept(
     )
 
 
-def test_a_damaged_micrograph_is_refused_by_the_pipeline_as_ever(
+def test_a_folder_without_room_is_one_sentence(
+    datasets: list[Dataset], federation: Federation, tmp_path: Path
+) -> None:
+    table = scenario(feature_shift=0.5)
+    with pytest.raises(ConfigurationError, match=r"of aachen cannot be written .*set TMPDIR"):
+        shifted(staged(datasets, federation, table), federation, table, tmp_path / "gone")
+
+
+def test_specimens_that_share_a_micrograph_share_its_picture(
+    datasets: list[Dataset], federation: Federation, tmp_path: Path
+) -> None:
+    one, two, *others = datasets[0].micrographs
+    shared = replace(datasets[0], micrographs=(one, one, *others))
+    table = scenario(feature_shift=0.5)
+    part, _ = shifted(staged([shared, datasets[1]], federation, table), federation, table, tmp_path)
+    assert part.micrographs[0] == part.micrographs[1] != two
+    assert len(list(tmp_path.glob("*.png"))) == 23 + 24
+
+
+def test_a_damaged_micrograph_leaves_its_specimen_out_as_ever(
     datasets: list[Dataset],
     federation: Federation,
     tmp_path: Path,
@@ -108,6 +129,17 @@ def test_a_damaged_micrograph_is_refused_by_the_pipeline_as_ever(
     made = open_staged(staged(datasets, federation, table), federation, store, table)
     assert [len(lab) for lab in made.labs] == [23, 24]
     assert "S04.png: is a truncated or damaged PNG file" in caplog.text
+
+
+def test_a_lab_of_which_too_little_is_left_is_named(
+    datasets: list[Dataset], federation: Federation, tmp_path: Path
+) -> None:
+    for (image,) in datasets[1].micrographs:
+        image.path.write_bytes(image.path.read_bytes()[:300])
+    table = scenario(feature_shift={"bremen": 0.5})
+    store = FeatureStore(tmp_path / "store")
+    with pytest.raises(LabDataError, match="bremen: 0 specimens are left of those with a usable"):
+        open_staged(staged(datasets, federation, table), federation, store, table)
 
 
 def test_a_lab_keeps_its_microscope_whatever_the_strength(federation: Federation) -> None:
