@@ -11,10 +11,10 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -25,6 +25,9 @@ from common.errors import UnitError
 from common.units import check_unit, seconds
 
 FILE_NAME = "federation.toml"
+
+SIMULATION = "simulation"
+"""A table that may stand beside the agreement and is no part of it: virtual labs' own affair."""
 
 BACKBONE_CHANNELS = {"efficientnet_lite0": 1280, "resnet18": 512, "resnet50": 2048}
 """Length of the vector that each backbone makes of one tile."""
@@ -383,7 +386,7 @@ def load_federation(path: Path, assignments: Sequence[str] = ()) -> Federation:
     if path.is_dir():
         path = path / FILE_NAME
     data = override(read_toml(path), list(assignments))
-    federation = parse(Federation, data, str(path))
+    federation = parse(Federation, _agreement(data), str(path))
     backbone = federation.backbone
     if backbone.sha256 is None:
         return federation
@@ -399,4 +402,21 @@ def parse_federation(text: str, source: str) -> Federation:
     ConfigurationError
         Names the source, each wrong key, the rule and the value found.
     """
-    return parse(Federation, parse_toml(text, source), source)
+    return parse(Federation, _agreement(parse_toml(text, source)), source)
+
+
+def read_simulation(path: Path, assignments: Sequence[str] = ()) -> object:
+    """Return what stands under ``[simulation]`` in ``federation.toml``, unread; None if nothing.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read.
+    """
+    if path.is_dir():
+        path = path / FILE_NAME
+    return override(read_toml(path), list(assignments)).get(SIMULATION)
+
+
+def _agreement(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != SIMULATION}

@@ -52,6 +52,11 @@ def _ignore(news: object) -> None:
     """Take no notice."""
 
 
+def _never(why: str) -> bool:
+    """Say no."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watcher:
     """Is told how a run goes.
@@ -81,6 +86,9 @@ class RunOptions:
     watcher : Watcher
     patience : float
         Seconds that a run below its quorum waits for labs before it ends with an error.
+    again : callable
+        Told why a phase is below the quorum; whether to try it again at once, as in a simulation,
+        whose labs come back without anybody's waiting for them.
     enrolled : mapping of int to str
         Names of the labs that the coordinator knows beforehand, by node.
     absent : mapping of str to str
@@ -92,6 +100,7 @@ class RunOptions:
     keeper: Keeper = field(default_factory=Forgetful)
     watcher: Watcher = field(default_factory=Watcher)
     patience: float = 0.0
+    again: Callable[[str], bool] = _never
     enrolled: Mapping[int, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     revoked: Callable[[], Collection[int]] = tuple
@@ -217,6 +226,8 @@ def _patiently(phase: Callable[[], T], coordinator: Coordinator, options: RunOpt
         try:
             return phase()
         except QuorumError as error:
+            if options.again(str(error)):
+                continue
             until = until or time.monotonic() + options.patience
             left = until - time.monotonic()
             if left <= 0:

@@ -67,7 +67,8 @@ def simulate(
     """Train across virtual labs in this process, and compare with pooling and with staying alone.
 
     DIR holds a federation.toml and either one folder with a lab.toml for each lab, or one pooled
-    data set whose lab.toml names the labs' column under [partition].
+    data set whose lab.toml names the labs' column under [partition]. A table [simulation] in
+    federation.toml cuts other virtual labs, and says what befalls them.
     """
     changes = list(assignments or [])
     if rounds is not None:
@@ -131,6 +132,7 @@ def run_and_report(
 
     from common.federation import load_federation
     from simulation.engine import require_engine
+    from simulation.possible import load_possible
     from simulation.report import RESULT, print_summary, result_record, write_run
     from simulation.running import Order, run
     from simulation.tracking import require_trackers
@@ -138,11 +140,13 @@ def run_and_report(
     trackers = require_trackers(track)
     require_engine(engine)
     federation = load_federation(folder, assignments)
+    scenario = load_possible(folder, federation, assignments)
     out = out or _new_run(Path("runs"), federation.name)
     _claim(out, RESULT)
     order = Order(
         folder=folder,
         federation=federation,
+        scenario=scenario,
         modes=modes,
         folds=folds,
         engine=engine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,9 +17,13 @@ from common.metrics import ErrorSums
 from common.threads import one_thread
 from server.state import RoundRecord, RunResult
 from simulation.consortium import Consortium
+from simulation.events import Diary
 from simulation.evidence import Evidence, note_federated, note_local
+from simulation.label_faults import events_of_data, training_on, written_targets
 from simulation.modes import MODES, federated, local
 from simulation.round_clock import OnRound
+from simulation.scenario import Scenario
+from simulation.scripted import Scripted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +46,12 @@ class Outcome:
     evidence : Evidence
     engine : str
         What trained the federated labs: a key of `simulation.engine`.
+    scenario : Scenario or None
+        What befell them.
+    written : list of ndarray of shape (n_specimens, n_targets)
+        What each lab takes for its targets and trains on; errors are measured on the true ones.
+    diary : Diary
+        What happened in the rounds, and what is wrong with labs' data.
     """
 
     consortium: Consortium
@@ -52,6 +62,9 @@ class Outcome:
     seconds: dict[str, float]
     evidence: Evidence
     engine: str = "inprocess"
+    scenario: Scenario | None = None
+    written: list[np.ndarray] = field(default_factory=list)
+    diary: Diary = field(default_factory=Diary)
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
@@ -98,6 +111,7 @@ def run_experiment(
     on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
     on_round: Callable[[int, RoundRecord, float], None] = lambda fold, record, seconds: None,
     engine: str = "inprocess",
+    scenario: Scenario | None = None,
 ) -> Outcome:
     """Run the modes on the same splits.
 
@@ -114,6 +128,8 @@ def run_experiment(
         Told the fold, the record and the seconds of each federated round that counted.
     engine : str
         What trains the federated labs: a name of `simulation.engine`.
+    scenario : Scenario or None
+        What befalls the labs of the consortium, which is cut already.
     """
     num_folds = folds or HELD_OUT_FOLDS
     held_out = range(num_folds) if folds else range(1)
@@ -129,7 +145,11 @@ def run_experiment(
         seconds={"evidence": 0.0},
         evidence=Evidence.empty(consortium.labs),
         engine=engine,
+        scenario=scenario,
+        written=written_targets(consortium, scenario or Scenario()),
     )
+    if scenario is not None:
+        outcome.diary.events.extend(events_of_data(consortium, outcome.written, scenario))
     with one_thread():
         for mode in modes:
             started, before = time.perf_counter(), outcome.seconds["evidence"]
@@ -164,8 +184,10 @@ def _run_fold(
 ) -> None:
     federation = outcome.consortium.federation
     labs = [
-        split_lab(lab, federation, of_each == fold)
-        for lab, of_each in zip(outcome.consortium.labs, outcome.fold, strict=True)
+        training_on(split_lab(lab, federation, of_each == fold), written[of_each != fold])
+        for lab, of_each, written in zip(
+            outcome.consortium.labs, outcome.fold, outcome.written, strict=True
+        )
     ]
     num_held_out = int(max(of_each.max() for of_each in outcome.fold)) + 1
     rounds = federation.training.rounds
@@ -182,7 +204,10 @@ def _run_fold(
             outcome.excluded.update(result.excluded)
             noted(note_federated, result)
 
-        predicted = federated(labs, counted, on_result, engine=outcome.engine)
+        scripted = None
+        if outcome.scenario is not None:
+            scripted = Scripted(scenario=outcome.scenario, diary=outcome.diary, fold=fold)
+        predicted = federated(labs, counted, on_result, engine=outcome.engine, scripted=scripted)
     else:
         if mode == "local":
             predicted = local(labs, partial(noted, note_local))

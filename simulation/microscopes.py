@@ -86,7 +86,29 @@ def micrograph(
     pixel = microscope.um_per_px(section.side)
     coverage = rasterise(section, microscope.num_px)
     picture = _reflectance(coverage, pixel, microscope.polish, rng)
-    picture *= _light(microscope.num_px, microscope.ramp, rng)
+    return expose(picture, microscope, pixel, rng)
+
+
+def expose(
+    picture: Image, microscope: Microscope, pixel: float, rng: np.random.Generator
+) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Take a picture of what reflects light so much: light, focus, noise, contrast, gamma.
+
+    Parameters
+    ----------
+    picture : ndarray of shape (height, width), float32 in [0, 1]
+        Overwritten.
+    microscope : Microscope
+    pixel : float
+        Of the picture, in the unit of `blur_um`.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of shape (height, width)
+        uint8, or uint16 for a microscope of 16 bits.
+    """
+    picture *= _light(picture.shape, microscope.ramp, rng)
     # nobody focuses and sets the contrast twice alike
     focus, brightness, contrast = rng.normal(1.0, [0.1, 0.03, 0.04])
     picture = _blurred(picture, microscope.blur_um * abs(focus) / pixel)
@@ -142,11 +164,11 @@ def _marks(shape: tuple[int, ...], pixel: float, rng: np.random.Generator) -> Im
     return np.asarray(0.6 * grain + 0.8 * shades + 0.8 * turned, dtype=np.float32)
 
 
-def _light(num_px: int, ramp: float, rng: np.random.Generator) -> Image:
+def _light(shape: tuple[int, ...], ramp: float, rng: np.random.Generator) -> Image:
     angle = rng.uniform(0, 2 * np.pi)
-    across = np.linspace(-0.5, 0.5, num_px, dtype=np.float32)
-    tilt = np.cos(angle) * across[None, :] + np.sin(angle) * across[:, None]
-    corner = across[None, :] ** 2 + across[:, None] ** 2
+    down, across = (np.linspace(-0.5, 0.5, num_px, dtype=np.float32) for num_px in shape)
+    tilt = np.cos(angle) * across[None, :] + np.sin(angle) * down[:, None]
+    corner = across[None, :] ** 2 + down[:, None] ** 2
     return np.asarray(1 + ramp * tilt - 0.3 * abs(ramp) * corner, dtype=np.float32)
 
 

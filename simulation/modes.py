@@ -15,11 +15,12 @@ from client.alone import Predictor, fit_standardiser, train_alone
 from client.evaluation import predict_in_units
 from client.lab import Lab
 from common.federation import STRATEGY_OPTIONS, Federation
-from server.rounds import RunOptions, run_federation
+from server.rounds import RunOptions
 from server.state import RunResult
 from simulation.engine import on_grid
 from simulation.memory import unsearched
 from simulation.round_clock import OnRound, timed
+from simulation.scripted import Scripted, run_scripted
 
 Predictions = list[np.ndarray]
 
@@ -31,14 +32,15 @@ def federated(
     on_round: OnRound = lambda record, seconds: None,
     on_result: Callable[[RunResult], None] = lambda result: None,
     engine: str = "inprocess",
+    scripted: Scripted | None = None,
 ) -> Predictions:
-    """Train across labs that send head weights and sums alone."""
+    """Train across labs that send head weights and sums alone, as a script says if there is one."""
     options = RunOptions(watcher=timed(on_round))
     with unsearched():
         result = on_grid(
             engine,
             {lab.name: lab for lab in labs},
-            lambda grid: run_federation(grid, labs[0].federation, options),
+            lambda grid: run_scripted(grid, labs, scripted, options),
         )
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)

@@ -29,7 +29,9 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
+from simulation.events import virtual_time
 from simulation.experiment import Outcome
+from simulation.happened import happenings
 from simulation.verdict import gains
 
 SHOWN = ("federated", "local")
@@ -74,6 +76,8 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
             notes=_notes(outcome),
         ),
         parity=_parity(outcome, labels, ends),
+        happened=happenings(outcome),
+        virtual_time=virtual_time(outcome.diary.times),
     )
 
 

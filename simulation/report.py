@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.verdict import HOLD, JOIN, Gain, sentence
-from common.federation import FILE_NAME
+from common.federation import FILE_NAME, SIMULATION
 from common.files import write_atomically
 from common.report.content import MOST_LABS
 from common.report.page import write_report
@@ -31,7 +31,9 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
+from simulation.events import in_one_line, virtual_time
 from simulation.experiment import Outcome
+from simulation.happened import scenario_record
 from simulation.page import simulation_report
 from simulation.parity import parity_png
 from simulation.verdict import gains
@@ -96,13 +98,14 @@ def result_record(outcome: Outcome, seconds: dict[str, float]) -> dict[str, Any]
             {
                 "fold": fold,
                 "round": record.server_round,
-                "loss": record.train_loss,
+                "loss": as_finite(record.train_loss),
                 "labs": list(record.labs),
                 "failed": record.failed,
                 "quarantined": record.quarantined,
             }
             for fold, record in outcome.rounds
         ],
+        **scenario_record(outcome),
     }
 
 
@@ -150,6 +153,8 @@ def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     federation = outcome.consortium.federation
     data = federation.model_dump(mode="json", exclude_none=True)
+    if outcome.scenario is not None:
+        data[SIMULATION] = outcome.scenario.settings()
     write_atomically(folder / FILE_NAME, tomli_w.dumps(data))
     write_atomically(folder / PREDICTIONS, predictions_csv(outcome))
     write_atomically(folder / PARITY, parity_png(outcome))
@@ -191,6 +196,9 @@ def print_summary(outcome: Outcome, console: Console) -> None:
             console.print(_labs_table(of_target), "")
     for lab, reason in outcome.excluded.items():
         console.print(Text(f"{lab} was put out of the federated run: {reason}", "red"))
+    if outcome.diary.events:
+        told = f"{in_one_line(outcome.diary.events)} {virtual_time(outcome.diary.times)}"
+        console.print(Text(told.strip()))
     console.print(Text(closing_sentence(outcome), "bold"))
 
 

@@ -14,10 +14,12 @@ from client.feature_store import FeatureStore, default_folder
 from common.federation import Federation
 from common.round_log import FILE_NAME, RoundLog, utc_now
 from server.state import RoundRecord
-from simulation.consortium import Consortium, open_consortium, read_datasets
+from simulation.consortium import Consortium, read_datasets
 from simulation.engine import choose_engine
 from simulation.experiment import Outcome, run_experiment
 from simulation.live_view import LiveView
+from simulation.scenario import Scenario
+from simulation.staging import open_staged, staged
 from simulation.tracking import Error, Tracker, tracked
 
 
@@ -30,6 +32,7 @@ class Order:
     folder : Path
         Of the labs, or one pooled data set.
     federation : Federation
+    scenario : Scenario or None
     modes : tuple of str
     folds : int or None
     engine : str
@@ -42,6 +45,7 @@ class Order:
 
     folder: Path
     federation: Federation
+    scenario: Scenario | None
     modes: tuple[str, ...]
     folds: int | None
     engine: str
@@ -60,18 +64,15 @@ def run(order: Order, console: Console) -> tuple[Outcome, dict[str, float]]:
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
     started = time.perf_counter()
-    datasets = read_datasets(order.folder, order.federation)
+    datasets = staged(
+        read_datasets(order.folder, order.federation), order.federation, order.scenario
+    )
     with (
         LiveView(console) as view,
         tracked(order.trackers, order.out, order.federation, view.say) as trackers,
     ):
-        count = sum(len(group) for dataset in datasets for group in dataset.micrographs)
-        consortium = open_consortium(
-            datasets,
-            order.federation,
-            FeatureStore(default_folder()),
-            on_micrograph=view.count("micrographs to features", count),
-        )
+        store = FeatureStore(default_folder())
+        consortium = open_staged(datasets, order.federation, store, order.scenario, view.count)
         seconds = {"features": time.perf_counter() - started}
         outcome = _experiment(order, consortium, view, trackers)
         for tracker in trackers:
@@ -102,6 +103,7 @@ def _experiment(
         on_step=view.step,
         on_round=on_round,
         engine=chosen.name,
+        scenario=order.scenario,
     )
 
 

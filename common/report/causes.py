@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.report.blocks import Block, Picture, Section, Table, drawn
-from common.report.content import Evidence, Report, Saliency, TrainingRound
+from common.report.content import (
+    Evidence,
+    Report,
+    Saliency,
+    SimulationReport,
+    TrainingRound,
+)
 from common.report.fit_figures import training_figure
 from common.report.reason_figures import (
     contribution_figure,
@@ -66,6 +72,22 @@ def training(report: Report) -> Section:
         anchor="training", title="How training went", lead=lead if rounds else "",
         blocks=tuple(blocks),
     )  # fmt: skip
+
+
+def happened(report: Report) -> Section:
+    """List what the scenario of a simulation let happen."""
+    rows = report.happened if isinstance(report, SimulationReport) else ()
+    blocks: list[Block] = []
+    if rows:
+        table = Table(
+            caption="what the scenario let happen",
+            headings=("lab", "what", "rounds", "in words"),
+            rows=tuple((row.lab, row.kind, row.rounds, row.words) for row in rows),
+            num_text=4,
+        )
+        blocks.append(table)
+    lead = report.virtual_time if isinstance(report, SimulationReport) else ""
+    return Section(anchor="happened", title="What happened", lead=lead, blocks=tuple(blocks))
 
 
 def _missing(rounds: Sequence[TrainingRound]) -> tuple[tuple[str, ...], ...]:

@@ -305,12 +305,32 @@ class CoordinatorReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Happening:
+    """What a scenario let happen to a lab, in which rounds, in words."""
+
+    lab: str
+    kind: str
+    rounds: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimulationReport:
-    """For whoever has all data on one machine."""
+    """For whoever has all data on one machine.
+
+    Attributes
+    ----------
+    happened : tuple of Happening
+        In a simulation with a scenario.
+    virtual_time : str
+        How long the rounds took in virtual time, in one sentence.
+    """
 
     head: Head
     evidence: Evidence
     parity: tuple[ParitySeries, ...] = ()
+    happened: tuple[Happening, ...] = ()
+    virtual_time: str = ""
 
     def __post_init__(self) -> None:
         _known(self.parity, self.evidence)

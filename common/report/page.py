@@ -77,6 +77,7 @@ def sections_of(report: Report) -> list[Section]:
         causes.why(evidence, saliency),
         sections.others(evidence),
         causes.training(report),
+        causes.happened(report),
         sections.notes(evidence),
     ]
     return [section for section in found if section.blocks]

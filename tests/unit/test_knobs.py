@@ -9,6 +9,7 @@ from client.policy import Policy
 from client.settings import LabSettings
 from common.configuration import Section
 from common.federation import Federation
+from simulation.scenario import Scenario
 
 
 def keys(model: type[Section], prefix: str = "") -> set[str]:
@@ -87,6 +88,30 @@ def test_keys_of_the_lab_file() -> None:
         "covariates.column",
         "covariates.unit",
         "partition.column",
+    }
+
+
+def test_keys_of_a_scenario() -> None:
+    assert keys(Scenario) == {
+        "partition",
+        "labs",
+        "alpha",
+        "target",
+        "exponent",
+        "seed",
+        "label_noise",
+        "unit_mistake.target",
+        "unit_mistake.unit",
+        "feature_shift",
+        "dropout",
+        "away",
+        "leave",
+        "seconds_per_specimen",
+        "speed_spread",
+        "slow",
+        "hostile.attack",
+        "hostile.factor",
+        "hostile.from_round",
     }
 
 
