@@ -12,17 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.lab import HELD_OUT_FOLDS
-from client.specimens import Specimens
-from common.errors import ConfigurationError, LabDataError
 from common.metrics import ErrorSums
-from simulation.consortium import Consortium
-from simulation.experiment import folds_of_labs
+from simulation.sweep.plan import plans_of
 from simulation.sweep.sampling import num_points
 from simulation.sweep.settings import Sweep
 from simulation.sweep.space import Space
-from simulation.sweep.study import CHOSEN, OWN, Plan, Setting, Studied, Study
-from simulation.sweep.trial import ABSENT, HELD_OUT, TRAINED_ON, Roles
+from simulation.sweep.study import CHOSEN, OWN, Setting, Studied, Study
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,11 +42,7 @@ class Swept:
     @property
     def tested(self) -> tuple[Studied, ...]:
         """Studies whose choices were both tried on specimens that they never saw."""
-        return tuple(
-            study
-            for study in self.studies
-            if study.tested and not any(isinstance(found, str) for found in study.tested.values())
-        )
+        return tuple(study for study in self.studies if len(study.tested) == 2)
 
     def predicted(self, which: str) -> list[np.ndarray]:
         """Return the outer predictions by the chosen settings, or by the file's own.
@@ -104,62 +95,4 @@ def num_steps(sweep: Sweep, space: Space) -> int:
     return num_studies * num_points(space, sweep) + (sweep.folds or 1)
 
 
-def plans_of(consortium: Consortium, sweep: Sweep) -> list[Plan]:
-    """Return what each study sees, and what it is tested on.
-
-    Raises
-    ------
-    ConfigurationError
-        If a lab has fewer independent specimens than folds.
-    """
-    outer = _folds(consortium, sweep.folds or HELD_OUT_FOLDS, "folds")
-    plans = []
-    for fold in range(sweep.folds or 1):
-        held_out = [of_each == fold for of_each in outer]
-        name = "choice" if sweep.folds is None else f"fold {fold + 1}"
-        plans.append(_plan(name, consortium, held_out, sweep))
-    if sweep.folds is not None:
-        nothing = [np.zeros(len(lab), dtype=bool) for lab in consortium.labs]
-        plans.append(_plan("choice", consortium, nothing, sweep))
-    return plans
-
-
-def _plan(name: str, consortium: Consortium, held_out: list[np.ndarray], sweep: Sweep) -> Plan:
-    seen = Consortium(
-        federation=consortium.federation,
-        labs=tuple(
-            lab.take(~rows) for lab, rows in zip(consortium.labs, held_out, strict=True)
-        ),
-    )
-    inner_folds = _folds(seen, sweep.inner_folds, "inner_folds")
-    inner = tuple(
-        tuple(
-            _inner_roles(lab, rows, of_each == fold)
-            for lab, rows, of_each in zip(consortium.labs, held_out, inner_folds, strict=True)
-        )
-        for fold in range(sweep.inner_folds)
-    )
-    outer: Roles = tuple(
-        np.where(rows, HELD_OUT, TRAINED_ON).astype(np.int8) for rows in held_out
-    )
-    has_test = any(rows.any() for rows in held_out)
-    return Plan(name=name, inner=inner, outer=outer if has_test else None)
-
-
-def _inner_roles(lab: Specimens, absent: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    roles = np.full(len(lab), ABSENT, dtype=np.int8)
-    roles[~absent] = np.where(held_out, HELD_OUT, TRAINED_ON)
-    return roles
-
-
-def _folds(consortium: Consortium, folds: int, key: str) -> list[np.ndarray]:
-    try:
-        return folds_of_labs(consortium, folds)
-    except LabDataError as error:
-        found = str(error).partition(";")[0]
-        raise ConfigurationError(
-            f"{found}, which a sweep asks for by {key} = {folds}; lower it, or leave the lab out"
-        ) from error
-
-
-__all__ = ["CHOSEN", "OWN", "Swept", "num_steps", "plans_of", "run_sweep"]
+__all__ = ["CHOSEN", "OWN", "Swept", "num_steps", "run_sweep"]

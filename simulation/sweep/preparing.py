@@ -79,7 +79,10 @@ def data_digest(datasets: Sequence[Dataset]) -> str:
     digest = hashlib.sha256()
     for dataset in datasets:
         settings = dataset.settings.model_dump_json()
-        images = [[(one.name, one.sha256, one.um_per_px) for one in of] for of in dataset.micrographs]
+        images = [
+            [(image.name, image.sha256, image.um_per_px) for image in of_specimen]
+            for of_specimen in dataset.micrographs
+        ]
         named = [dataset.name, settings, dataset.specimens, images, dataset.partition]
         digest.update(json.dumps(named).encode())
         for array in (dataset.targets, dataset.covariates, dataset.groups):

@@ -24,7 +24,9 @@ DIGITS = 4
 """Of a number that is drawn: a federation file is read by people."""
 
 
-def suggest(space: Space, sweep: Sweep, study: str, known: Sequence[FrozenTrial | Params]) -> Params:
+def suggest(
+    space: Space, sweep: Sweep, study: str, known: Sequence[FrozenTrial | Params]
+) -> Params:
     """Return the settings of the next trial of a study.
 
     Parameters
@@ -55,11 +57,11 @@ def suggest(space: Space, sweep: Sweep, study: str, known: Sequence[FrozenTrial 
     with warnings.catch_warnings():
         # what a sampler says of its own options is for who wrote them
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        trial = memory.ask()
+        asked = memory.ask()
     drawn: Params = {}
     for key in space.search:
         if space.is_active(key, drawn):
-            drawn[key] = _draw(trial, space, key)
+            drawn[key] = _draw(asked, space, key)
     return drawn
 
 

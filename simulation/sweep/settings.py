@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,6 +116,11 @@ class Sweep(Section):
     def num_trials(self) -> int:
         """Of each study that is no grid."""
         return self.trials or DEFAULT_TRIALS
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all that the file says; comments and order aside."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_sweep(path: Path) -> Sweep:

@@ -109,7 +109,9 @@ class Space:
         strategy = values.get(STRATEGY, self.federation.training.strategy)
         own_options = STRATEGY_OPTIONS.get(strategy, ())
         others = {option for options in STRATEGY_OPTIONS.values() for option in options}
-        changes = {f"training.{option}": None for option in others.difference(own_options)}
+        changes: dict[str, Any] = {
+            f"training.{option}": None for option in others.difference(own_options)
+        }
         if strategy == "ridge":
             changes |= {"head.hidden": (), "training.rounds": 1, PROJECTION: "none"}
         projection = {PROJECTION: self.federation.head.projection, **changes, **values}[PROJECTION]

@@ -5,41 +5,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from common.errors import ConfigurationError, CrossplyError, WorkerError
 from common.federation import Federation
-from common.metrics import ErrorSums
 from common.units import seconds
+from simulation.sweep.plan import Plan
 from simulation.sweep.preparing import Preparer
 from simulation.sweep.processes import Answer, Failure, Running, take_finished
 from simulation.sweep.sampling import num_points, suggest
+from simulation.sweep.scale import Scale
 from simulation.sweep.settings import Sweep
 from simulation.sweep.space import Params, Space
 from simulation.sweep.storage import Storage
-from simulation.sweep.trial import HELD_OUT, Job, Roles, bytes_sent
+from simulation.sweep.trial import Job, Roles, bytes_sent
 
 CHOSEN, OWN = "chosen", "own"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a study tries its trials on.
-
-    Attributes
-    ----------
-    name : str
-    inner : tuple of Roles
-        A trial is trained once for each; they hold out every specimen of the study once.
-    outer : Roles or None
-        Trained on all of the study's specimens, tried on those that it never saw.
-    """
-
-    name: str
-    inner: tuple[Roles, ...]
-    outer: Roles | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +49,22 @@ class Studied:
         The one with the smallest error; of equal ones the first.
     federation : Federation
         With the chosen settings.
-    tested : dict of str to (list of ndarray of shape (n_specimens, n_targets)) or str
-        Predictions of the outer test by the chosen and the file's own settings, NaN elsewhere, or
-        why there are none. Empty where nothing is held out.
+    tested : dict of str to list of ndarray of shape (n_specimens, n_targets)
+        Predictions of the outer test by the chosen and the file's own settings, NaN elsewhere;
+        empty where nothing is held out.
+    untested : dict of str to str
+        Why one of them predicts nothing.
+    outer_scores : dict of str to float
+        Of the same, what the sweep minimises; the spread is that of the study's own specimens.
     """
 
     plan: Plan
     trials: tuple[FrozenTrial, ...]
     chosen: FrozenTrial
     federation: Federation
-    tested: dict[str, list[np.ndarray] | str]
+    tested: dict[str, list[np.ndarray]]
+    untested: dict[str, str]
+    outer_scores: dict[str, float]
 
 
 @dataclass(kw_only=True)
@@ -101,7 +91,7 @@ class Study:
     def __init__(self, plan: Plan, setting: Setting, on_trial: Callable[[], None]) -> None:
         self._plan, self._setting, self._on_trial = plan, setting, on_trial
         self._asked: deque[_Asked] = deque()
-        self._scale = Scale.of(setting, plan)
+        self._scale = Scale.of(setting.preparer.own, plan.inner, setting.sweep.target)
 
     def run(self) -> Studied:
         """Run the trials that are not finished yet, and the test.
@@ -119,12 +109,20 @@ class Study:
             finished = self._finish_trials()
             chosen = best_of(finished, self._plan.name)
             federation = self._setting.space.federation_of(chosen.params)
+            kept = self._test(federation) if self._plan.outer else {}
+            tested = {
+                which: [np.array(values) for values in found]
+                for which, found in kept.items()
+                if not isinstance(found, str)
+            }
             return Studied(
                 plan=self._plan,
                 trials=tuple(finished),
                 chosen=chosen,
                 federation=federation,
-                tested=self._test(federation) if self._plan.outer else {},
+                tested=tested,
+                untested={which: why for which, why in kept.items() if isinstance(why, str)},
+                outer_scores=self._outer_scores(tested),
             )
         finally:
             for asked in self._asked:
@@ -140,7 +138,8 @@ class Study:
         while len(finished) < total:
             number = len(finished) + len(self._asked)
             if number < total and len(self._asked) < setting.sweep.processes:
-                known = [*finished, *(asked.params for asked in self._asked)]
+                known: list[FrozenTrial | Params] = [*finished]
+                known += [asked.params for asked in self._asked]
                 self._asked.append(self._begin(suggest(setting.space, setting.sweep, name, known)))
                 continue
             trial = self._finish_oldest(finished)
@@ -174,7 +173,7 @@ class Study:
         if oldest.running is None or oldest.federation is None:
             return self._trial(oldest, TrialState.PRUNED, None, why=oldest.why)
         answer = self._answer_of(oldest.running)
-        facts = {
+        facts: dict[str, Any] = {
             "seconds": round(answer.seconds, 3),
             "rounds": oldest.federation.training.rounds,
             "bytes": bytes_sent(oldest.federation, len(self._setting.preparer.own.labs)),
@@ -207,7 +206,7 @@ class Study:
             user_attrs=facts,
         )
 
-    def _test(self, federation: Federation) -> dict[str, list[np.ndarray] | str]:
+    def _test(self, federation: Federation) -> dict[str, Any]:
         """Train the chosen and the file's own settings once on all, and try them on the rest."""
         storage, name = self._setting.storage, self._plan.name
         kept = storage.tested(name)
@@ -218,9 +217,13 @@ class Study:
             kept[OWN] = kept[CHOSEN] if same else self._tried(own)
             storage.keep_tested(name, kept)
         self._on_trial()
+        return kept
+
+    def _outer_scores(self, tested: dict[str, list[np.ndarray]]) -> dict[str, float]:
+        measured = [lab.targets for lab in self._setting.preparer.own.labs]
         return {
-            which: found if isinstance(found, str) else [np.array(values) for values in found]
-            for which, found in kept.items()
+            which: self._scale.score(self._scale.rmse(found, measured))
+            for which, found in tested.items()
         }
 
     def _tried(self, federation: Federation) -> list[list[list[float]]] | str:
@@ -240,87 +243,6 @@ class Study:
             f"the test of {self._plan.name}: {answer.found.why}; run the same command again, it "
             "goes on from here"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How predictions for the inner held-out specimens of a study become one number.
-
-    Attributes
-    ----------
-    measured : tuple of ndarray of shape (n_specimens, n_targets)
-        One a lab, in the targets' units; NaN for specimens that the study never sees.
-    spread : ndarray of shape (n_targets,)
-        Standard deviation of each target over them: what predicting their mean would err by.
-    counted : ndarray of shape (n_targets,), bool
-        Targets that count: the named one, or all that a lab may share.
-    is_one : bool
-        Whether a target was named: its RMSE is the score, in its unit.
-    """
-
-    measured: tuple[np.ndarray, ...]
-    spread: np.ndarray
-    counted: np.ndarray
-    is_one: bool
-
-    @classmethod
-    def of(cls, setting: Setting, plan: Plan) -> Scale:
-        """Return the scale of a study, from the specimens that it may see alone.
-
-        Raises
-        ------
-        ConfigurationError
-            If the target that was named varies nowhere, or no lab may share it.
-        """
-        federation, labs = setting.space.federation, setting.preparer.own.labs
-        seen = [np.any([roles[i] == HELD_OUT for roles in plan.inner], axis=0)
-                for i in range(len(labs))]  # fmt: skip
-        measured = tuple(
-            np.where(rows[:, None], lab.targets, np.nan)
-            for lab, rows in zip(labs, seen, strict=True)
-        )
-        pooled = np.concatenate(measured)
-        known = np.isfinite(pooled)
-        counts = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, pooled, 0.0).sum(axis=0) / counts
-        spread = np.sqrt((np.where(known, pooled - mean, 0.0) ** 2).sum(axis=0) / counts)
-        least = federation.privacy.min_specimens
-        shared = np.any([np.isfinite(lab.targets).sum(axis=0) >= least for lab in labs], axis=0)
-        asked = [setting.sweep.target in (None, name) for name in federation.targets]
-        counted = shared & (spread > 0) & np.array(asked)
-        if not counted.any():
-            which = setting.sweep.target or "any target"
-            raise ConfigurationError(
-                f"no lab has {least} values of {which} that differ; a sweep has nothing to compare"
-            )
-        return cls(
-            measured=measured,
-            spread=spread,
-            counted=counted,
-            is_one=setting.sweep.target is not None,
-        )
-
-    def rmse(self, predicted: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the RMSE of each target over the specimens of all labs, in its unit.
-
-        Returns
-        -------
-        ndarray of shape (n_targets,)
-            NaN where nothing was predicted.
-        """
-        nothing = np.zeros(len(self.spread))
-        first, *others = [
-            ErrorSums.of(measured, values, nothing)
-            for measured, values in zip(self.measured, predicted, strict=True)
-        ]
-        total = sum(others, start=first)
-        return np.sqrt(np.where(total.count > 0, total.squared, np.nan) / np.maximum(total.count, 1))
-
-    def score(self, rmse: np.ndarray) -> float:
-        """Return what a sweep minimises."""
-        if self.is_one:
-            return float(rmse[self.counted][0])
-        return float((rmse[self.counted] / self.spread[self.counted]).mean())
 
 
 def best_of(trials: Sequence[FrozenTrial], study: str) -> FrozenTrial:

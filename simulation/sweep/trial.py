@@ -46,9 +46,7 @@ class Prepared:
         rows = np.load(self.features, mmap_mode="r")
         ends = np.cumsum([len(lab) for lab in self.labs])[:-1]
         parts = np.split(rows, ends)
-        return [
-            replace(lab, features=part) for lab, part in zip(self.labs, parts, strict=True)
-        ]
+        return [replace(lab, features=part) for lab, part in zip(self.labs, parts, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
