@@ -95,9 +95,9 @@ def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
     from simulation.consortium import read_datasets
     from simulation.engine import choose_engine
     from simulation.sweep.nested import num_steps, run_sweep
+    from simulation.sweep.outcome import Setting
     from simulation.sweep.preparing import Preparer, data_digest
     from simulation.sweep.storage import Storage
-    from simulation.sweep.study import Setting
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
     datasets = read_datasets(folder, space.federation)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from common.report.drawing import BLUE, INK, VERMILION, canvas, short, style, svg_of
 
@@ -78,8 +78,9 @@ def cost_figure(tried: Sequence[Tried], title: str, *, of_bytes: bool) -> str | 
         axes.set(xlabel=what, ylabel=title, title=f"accuracy against {what.partition(' over')[0]}")
         if costs.max() > 20 * costs.min():
             axes.set_xscale("log")
-            for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-                formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
+            # its own writes powers as formulas, which are turned off
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         return svg_of(figure, label)
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.metrics import ErrorSums
+from simulation.sweep.outcome import Setting, Studied
 from simulation.sweep.plan import plans_of
 from simulation.sweep.sampling import num_points
 from simulation.sweep.settings import Sweep
 from simulation.sweep.space import Space
-from simulation.sweep.study import CHOSEN, OWN, Setting, Studied, Study
+from simulation.sweep.study import Study
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +94,3 @@ def num_steps(sweep: Sweep, space: Space) -> int:
     """Return how many trials and tests a sweep has."""
     num_studies = 1 if sweep.folds is None else sweep.folds + 1
     return num_studies * num_points(space, sweep) + (sweep.folds or 1)
-
-
-__all__ = ["CHOSEN", "OWN", "Swept", "num_steps", "run_sweep"]

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.report.blocks import Block, Section, Table, Words, drawn, number, percent
+from common.report.blocks import Block, Section, Table, Words, drawn, number
 from common.report.drawing import in_brackets, spoken
 from common.report.opening import head_of, targets_of
 from common.report.page import R2_MEANING, RMSE_MEANING, render_sections
 from simulation.sweep.figures import Tried, cost_figure, history_figure, importance_figure
-from simulation.sweep.nested import CHOSEN, OWN, Swept
+from simulation.sweep.nested import Swept
+from simulation.sweep.outcome import CHOSEN, OWN, Studied
 from simulation.sweep.report import (
     best_trials,
     closing_sentence,
+    described,
     importances,
-    own_value,
     score_name,
     shown,
     unscored,
-    values_of,
+    value_in,
 )
-from simulation.sweep.study import Studied
 from simulation.sweep.worth import worths
 
 _WORDS = {
@@ -54,9 +54,9 @@ def sweep_page(swept: Swept) -> str:
 
 
 def _chosen(swept: Swept) -> Section:
-    values = values_of(swept, swept.deciding.chosen)
+    federations = (swept.setting.space.federation, swept.deciding.federation)
     rows = tuple(
-        (key, shown(own_value(swept, key)), shown(values.get(key)))
+        (key, *(shown(value_in(federation, key)) for federation in federations))
         for key in swept.setting.space.search
     )
     table = Table(caption="settings", headings=("key", "own", "chosen"), rows=rows, num_text=3)
@@ -67,34 +67,32 @@ def _chosen(swept: Swept) -> Section:
 def _worth(swept: Swept) -> Section:
     blocks: list[Block] = []
     for one in worths(swept):
+        unit = in_brackets(one.unit)
+        ends = [number(end, sign=True, like=one.own["mae"]) for end in (one.low, one.high)]
         rows = tuple(
             (
                 label,
                 str(row["num_specimens"]),
                 "–" if row["r2"] is None else f"{row['r2']:.3f}".replace("-", "−"),
-                number(row["mae"]),
                 number(row["rmse"]),
+                number(row["mae"]),
+                between,
             )
-            for label, row in (("own", one.own), ("chosen", one.chosen))
+            for label, row, between in (
+                ("own", one.own, "–"),
+                ("chosen", one.chosen, " to ".join(ends)),
+            )
         )
-        unit = in_brackets(one.unit)
+        headings = ("settings", "specimens", "R²", f"RMSE{unit}", f"MAE{unit}", "smaller by, 95 %")
         table = Table(
-            caption=spoken(one.target),
-            headings=("settings", "specimens", "R²", f"MAE{unit}", f"RMSE{unit}"),
-            rows=rows,
-            strong=frozenset({1}),
+            caption=spoken(one.target), headings=headings, rows=rows, strong=frozenset({1})
         )
         blocks.append(table)
-        if one.low is not None and one.high is not None:
-            text = (
-                f"{spoken(one.target)}: the chosen settings' mean squared error is smaller by "
-                f"{percent(one.low)} to {percent(one.high)} (95 %, paired bootstrap)."
-            ).replace("-", "−")
-            blocks.append(Words(points=(text,)))
     if swept.tested:
         blocks.append(_studies_table(swept))
     lead = (
-        "Specimens that no choice saw, each tried once. The score on inner folds is what the "
+        "Specimens that no choice saw, each tried once. The interval is a paired bootstrap's, of how "
+        "much smaller the mean absolute error is. The score on inner folds is what the "
         "choice was made by, and flatters it."
     )
     return Section(anchor="worth", title="What it is worth", lead=lead, blocks=tuple(blocks))
@@ -131,11 +129,10 @@ def _search(swept: Swept) -> Section:
             "values that were tried."
         )
         blocks += drawn(importance_figure(mattered), caption)
-    keys = tuple(swept.setting.space.search)
     rows = tuple(
         (
             str(trial.number + 1),
-            *(shown(values_of(swept, trial).get(key)) for key in keys),
+            described(swept, trial),
             number(trial.value),
             str(trial.user_attrs["rounds"]),
             number(trial.user_attrs["bytes"] / 1e6),
@@ -144,9 +141,9 @@ def _search(swept: Swept) -> Section:
     )
     table = Table(
         caption=f"the best of {len(study.trials)} trials",
-        headings=("trial", *keys, name, "rounds", "MB sent"),
+        headings=("trial", "settings", name, "rounds", "MB sent"),
         rows=rows,
-        num_text=1 + len(keys),
+        num_text=2,
         strong=frozenset({0}),
     )
     return Section(anchor="search", title="How it was found", lead="", blocks=(*blocks, table))

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.federation import FILE_NAME
+from common.federation import FILE_NAME, Federation
 from common.files import write_atomically
 from common.spreadsheet import as_text
 from common.units import symbol
 from simulation.report import RECORDED_VERSIONS
 from simulation.sweep.nested import Swept
-from simulation.sweep.study import Studied
+from simulation.sweep.outcome import Studied
 from simulation.sweep.worth import Worth, sentence, worths
 
 RESULT = "sweep.json"
@@ -102,12 +102,23 @@ def values_of(swept: Swept, trial: FrozenTrial) -> dict[str, Any]:
     return {key: search[key].value_of(kept) for key, kept in trial.params.items()}
 
 
-def own_value(swept: Swept, key: str) -> Any:
-    """Return what a key is in the file."""
-    value: Any = swept.setting.space.federation.model_dump(mode="json")
+def value_in(federation: Federation, key: str) -> Any:
+    """Return what a key is in a federation."""
+    value: Any = federation.model_dump(mode="json")
     for name in key.split("."):
         value = value[name]
     return value
+
+
+def described(swept: Swept, trial: FrozenTrial) -> str:
+    """Return what a trial set, in one line; keys by their last part where that says which."""
+    keys = list(swept.setting.space.search)
+    last = [key.rpartition(".")[2] for key in keys]
+    names = {key: name if last.count(name) == 1 else key
+             for key, name in zip(keys, last, strict=True)}  # fmt: skip
+    return ", ".join(
+        f"{names[key]} {shown(value)}" for key, value in values_of(swept, trial).items()
+    )
 
 
 def shown(value: Any) -> str:
@@ -152,9 +163,11 @@ def importances(study: Studied) -> dict[str, float]:
 
 
 def best_trials(study: Studied) -> list[FrozenTrial]:
-    """Return the best trials of a study, best first."""
+    """Return the best trials of a study, best first, each of their settings once."""
     scored = [trial for trial in study.trials if trial.value is not None]
-    return sorted(scored, key=lambda trial: (trial.value, trial.number))[:MOST_SHOWN]
+    ordered = sorted(scored, key=lambda trial: (trial.value, trial.number))
+    first = {str(sorted(trial.params.items())): trial for trial in reversed(ordered)}
+    return [trial for trial in ordered if trial in first.values()][:MOST_SHOWN]
 
 
 def closing_sentence(swept: Swept) -> str:
@@ -186,22 +199,16 @@ def print_sweep(swept: Swept, console: Console) -> None:
 
 
 def _trials_table(swept: Swept) -> Table:
-    keys = list(swept.setting.space.search)
     study = swept.deciding
-    title = f"the best of {len(study.trials)} trials, on inner folds"
-    table = _table(title)
+    table = _table(f"the best of {len(study.trials)} trials, on inner folds")
     table.add_column("trial", justify="right")
-    table.add_column(score_name(swept), justify="right")
-    for key in keys:
-        table.add_column(key.rpartition(".")[2], justify="right", overflow="fold")
-    table.add_column("rounds", justify="right")
-    table.add_column("MB sent", justify="right")
+    table.add_column("settings", overflow="fold")
+    for heading in (score_name(swept), "rounds", "MB sent"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for trial in best_trials(study):
-        values = values_of(swept, trial)
-        cells = [shown(values.get(key)) for key in keys]
-        costs = [str(trial.user_attrs["rounds"]), f"{trial.user_attrs['bytes'] / 1e6:#.3g}"]
+        row = [str(trial.number + 1), described(swept, trial), f"{trial.value:#.4g}"]
+        row += [str(trial.user_attrs["rounds"]), f"{trial.user_attrs['bytes'] / 1e6:#.3g}"]
         style = "bold" if trial.number == study.chosen.number else ""
-        row = [str(trial.number + 1), f"{trial.value:#.4g}", *cells, *costs]
         table.add_row(*map(Text, row), style=style)
     return table
 
@@ -209,12 +216,12 @@ def _trials_table(swept: Swept) -> Table:
 def _worth_table(found: Sequence[Worth]) -> Table:
     table = _table("on specimens that no choice saw")
     table.add_column("target")
-    for heading in ("specimens", "own RMSE", "chosen RMSE", "own R²", "chosen R²", "smaller by"):
+    for heading in ("specimens", "own MAE", "chosen MAE", "own R²", "chosen R²", "smaller by"):
         table.add_column(heading, justify="right")
     for one in found:
         unit = f" ({symbol(one.unit)})" if symbol(one.unit) else ""
         r2 = ["–" if row["r2"] is None else f"{row['r2']:.3f}" for row in (one.own, one.chosen)]
-        errors = [f"{row['rmse']:#.3g}" for row in (one.own, one.chosen)]
+        errors = [f"{row['mae']:#.3g}" for row in (one.own, one.chosen)]
         row = [f"{one.target}{unit}", str(one.own["num_specimens"]), *errors, *r2]
         table.add_row(*map(Text, row), f"{100 * one.share:+.0f} %")
     return table

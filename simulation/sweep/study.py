@@ -3,77 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from common.errors import ConfigurationError, CrossplyError, WorkerError
+from common.errors import CrossplyError, WorkerError, shortened
 from common.federation import Federation
 from common.units import seconds
+from simulation.sweep.outcome import CHOSEN, OWN, Setting, Studied, best_of
 from simulation.sweep.plan import Plan
-from simulation.sweep.preparing import Preparer
 from simulation.sweep.processes import Answer, Failure, Running, take_finished
 from simulation.sweep.sampling import num_points, suggest
 from simulation.sweep.scale import Scale
-from simulation.sweep.settings import Sweep
-from simulation.sweep.space import Params, Space
-from simulation.sweep.storage import Storage
+from simulation.sweep.space import Params
 from simulation.sweep.trial import Job, Roles, bytes_sent
-
-CHOSEN, OWN = "chosen", "own"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all studies of a sweep share."""
-
-    sweep: Sweep
-    space: Space
-    preparer: Preparer
-    storage: Storage
-    engine: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Studied:
-    """What came of a study.
-
-    Attributes
-    ----------
-    plan : Plan
-    trials : tuple of FrozenTrial
-    chosen : FrozenTrial
-        The one with the smallest error; of equal ones the first.
-    federation : Federation
-        With the chosen settings.
-    tested : dict of str to list of ndarray of shape (n_specimens, n_targets)
-        Predictions of the outer test by the chosen and the file's own settings, NaN elsewhere;
-        empty where nothing is held out.
-    untested : dict of str to str
-        Why one of them predicts nothing.
-    outer_scores : dict of str to float
-        Of the same, what the sweep minimises; the spread is that of the study's own specimens.
-    """
-
-    plan: Plan
-    trials: tuple[FrozenTrial, ...]
-    chosen: FrozenTrial
-    federation: Federation
-    tested: dict[str, list[np.ndarray]]
-    untested: dict[str, str]
-    outer_scores: dict[str, float]
 
 
 @dataclass(kw_only=True)
 class _Asked:
-    """A trial that is under way: in a process, or known already because another was the same."""
+    """A trial that is under way: in a process, or waiting for another with the same settings."""
 
     params: Params
     federation: Federation | None
-    running: Running | None
+    running: Running | None = None
     why: str = ""
 
 
@@ -91,6 +46,8 @@ class Study:
     def __init__(self, plan: Plan, setting: Setting, on_trial: Callable[[], None]) -> None:
         self._plan, self._setting, self._on_trial = plan, setting, on_trial
         self._asked: deque[_Asked] = deque()
+        # of each federation that was tried, the trial that tells of it
+        self._told: dict[str, FrozenTrial] = {}
         self._scale = Scale.of(setting.preparer.own, plan.inner, setting.sweep.target)
 
     def run(self) -> Studied:
@@ -132,8 +89,8 @@ class Study:
     def _finish_trials(self) -> list[FrozenTrial]:
         setting, name = self._setting, self._plan.name
         finished = setting.storage.finished(name)
-        for _ in finished:
-            self._on_trial()
+        for trial in finished:
+            self._note(trial)
         total = num_points(setting.space, setting.sweep)
         while len(finished) < total:
             number = len(finished) + len(self._asked)
@@ -142,20 +99,30 @@ class Study:
                 known += [asked.params for asked in self._asked]
                 self._asked.append(self._begin(suggest(setting.space, setting.sweep, name, known)))
                 continue
-            trial = self._finish_oldest(finished)
+            trial = self._finish_oldest()
+            trial.number = len(finished)
             setting.storage.add(name, trial)
             self._asked.popleft()
             finished.append(trial)
-            self._on_trial()
+            self._note(trial)
         return finished
+
+    def _note(self, trial: FrozenTrial) -> None:
+        # what befell a process tells nothing of the settings
+        if trial.state is not TrialState.FAIL and "fingerprint" in trial.user_attrs:
+            self._told.setdefault(trial.user_attrs["fingerprint"], trial)
+        self._on_trial()
 
     def _begin(self, params: Params) -> _Asked:
         try:
             federation = self._setting.space.federation_of(params)
-            running = self._start(federation, self._plan.inner)
+            asked = _Asked(params=params, federation=federation)
+            before = [one.federation for one in self._asked]
+            if federation not in before and federation.fingerprint() not in self._told:
+                asked.running = self._start(federation, self._plan.inner)
         except CrossplyError as error:
-            return _Asked(params=params, federation=None, running=None, why=str(error))
-        return _Asked(params=params, federation=federation, running=running)
+            return _Asked(params=params, federation=None, why=shortened(str(error)))
+        return asked
 
     def _start(self, federation: Federation, runs: tuple[Roles, ...]) -> Running:
         setting = self._setting
@@ -167,16 +134,27 @@ class Study:
         )
         return Running(job, seconds(setting.sweep.trial_deadline))
 
-    def _finish_oldest(self, finished: Sequence[FrozenTrial]) -> FrozenTrial:
+    def _finish_oldest(self) -> FrozenTrial:
         """Wait for the trial that was asked for first: in order, runs repeat themselves."""
         oldest = self._asked[0]
-        if oldest.running is None or oldest.federation is None:
+        federation = oldest.federation
+        if federation is None:
             return self._trial(oldest, TrialState.PRUNED, None, why=oldest.why)
-        answer = self._answer_of(oldest.running)
+        twin = self._told.get(federation.fingerprint())
+        if twin is not None:
+            facts = twin.user_attrs | {"seconds": 0.0, "same_as": twin.number}
+            return self._trial(oldest, twin.state, twin.value, **facts)
+        running = oldest.running or self._start(federation, self._plan.inner)
+        # one that the trial it waited for has told nothing of starts only now
+        oldest.running = running
+        return self._scored(oldest, federation, self._answer_of(running))
+
+    def _scored(self, oldest: _Asked, federation: Federation, answer: Answer) -> FrozenTrial:
         facts: dict[str, Any] = {
+            "fingerprint": federation.fingerprint(),
             "seconds": round(answer.seconds, 3),
-            "rounds": oldest.federation.training.rounds,
-            "bytes": bytes_sent(oldest.federation, len(self._setting.preparer.own.labs)),
+            "rounds": federation.training.rounds,
+            "bytes": bytes_sent(federation, len(self._setting.preparer.own.labs)),
         }
         if isinstance(answer.found, Failure):
             # what these settings bring about counts as worse than all; what befell them does not
@@ -243,20 +221,3 @@ class Study:
             f"the test of {self._plan.name}: {answer.found.why}; run the same command again, it "
             "goes on from here"
         )
-
-
-def best_of(trials: Sequence[FrozenTrial], study: str) -> FrozenTrial:
-    """Return the trial with the smallest error.
-
-    Raises
-    ------
-    ConfigurationError
-        If none could be scored; says why the first could not.
-    """
-    scored = [trial for trial in trials if trial.value is not None]
-    if not scored:
-        raise ConfigurationError(
-            f"{study}: none of {len(trials)} trials could be scored; the first one: "
-            f"{trials[0].user_attrs.get('why')}"
-        )
-    return min(scored, key=lambda trial: trial.value if trial.value is not None else np.inf)

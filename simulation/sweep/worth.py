@@ -10,7 +10,8 @@ import numpy as np
 from client.verdict import FEWEST_GROUPS, bootstrap
 from common.seeds import seed_for
 from common.units import symbol
-from simulation.sweep.nested import CHOSEN, OWN, Swept
+from simulation.sweep.nested import Swept
+from simulation.sweep.outcome import CHOSEN, OWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,8 @@ class Worth:
     own, chosen : dict
         As `common.metrics.ErrorSums.metrics` returns them.
     low, high : float or None
-        Ends, at 95 %, of the interval of how much smaller the chosen settings' mean squared error
-        is, as a share of the own one's: paired bootstrap over groups. None with few of them.
+        Ends, at 95 %, of the interval of how much smaller the chosen settings' mean absolute error
+        is, in the target's unit: paired bootstrap over groups. None with few of them.
     """
 
     target: str
@@ -36,8 +37,8 @@ class Worth:
 
     @property
     def share(self) -> float:
-        """How much smaller the chosen settings' RMSE is, as a share of the own one's."""
-        return 1.0 - float(self.chosen["rmse"]) / max(float(self.own["rmse"]), np.finfo(float).tiny)
+        """How much smaller the chosen settings' mean absolute error is, as a share of the own."""
+        return 1.0 - float(self.chosen["mae"]) / max(float(self.own["mae"]), np.finfo(float).tiny)
 
     @property
     def is_clear(self) -> bool:
@@ -56,19 +57,17 @@ def worths(swept: Swept) -> list[Worth]:
     groups = np.concatenate([lab.groups for lab in labs])
     found = []
     for column, (name, target) in enumerate(federation.targets.items()):
-        squares = {
-            which: (values[:, column] - measured[:, column]) ** 2
+        errors = {
+            which: np.abs(values[:, column] - measured[:, column])
             for which, values in predicted.items()
         }
-        seen = np.isfinite(squares[OWN]) & np.isfinite(squares[CHOSEN])
+        seen = np.isfinite(errors[OWN]) & np.isfinite(errors[CHOSEN])
         if not seen.any():
             continue
         ends: tuple[float, float] | tuple[None, None] = (None, None)
-        scale = float(squares[OWN][seen].mean())
-        if len(set(groups[seen].tolist())) >= FEWEST_GROUPS and scale > 0:
-            differences = (squares[OWN] - squares[CHOSEN])[seen] / scale
+        if len(set(groups[seen].tolist())) >= FEWEST_GROUPS:
             seed = seed_for(federation.training.seed, "sweep", name)
-            ends = bootstrap(differences, groups[seen], seed)
+            ends = bootstrap((errors[OWN] - errors[CHOSEN])[seen], groups[seen], seed)
         found.append(
             Worth(
                 target=name,
@@ -93,11 +92,11 @@ def sentence(found: list[Worth], *, is_same: bool) -> str:
 
     Examples
     --------
-    >>> one = Worth(target="strength", unit="MPa", own={"rmse": 10.0, "num_specimens": 36},
-    ...             chosen={"rmse": 8.0, "num_specimens": 36}, low=0.1, high=0.5)
+    >>> one = Worth(target="strength", unit="MPa", own={"mae": 10.0}, chosen={"mae": 8.0},
+    ...             low=0.5, high=3.5)
     >>> sentence([one], is_same=False)
     'On specimens that no choice saw, the chosen settings err less than those of the file: \
-strength 8 against 10 MPa, 20 % smaller.'
+mean absolute error of strength 8 against 10 MPa, 20 % smaller.'
     """
     if is_same:
         return "No settings were found that beat those of the file."
@@ -108,15 +107,12 @@ strength 8 against 10 MPa, 20 % smaller.'
         unit = f" {symbol(one.unit)}" if symbol(one.unit) else ""
         change = f"{abs(one.share) * 100:.0f} % {'smaller' if one.share >= 0 else 'larger'}"
         unsure = "" if one.is_clear else ", which may be chance"
-        errors = f"{one.chosen['rmse']:.3g} against {one.own['rmse']:.3g}{unit}"
+        errors = f"{one.chosen['mae']:.3g} against {one.own['mae']:.3g}{unit}"
         parts.append(f"{one.target} {errors}, {change}{unsure}")
     better = [one.share > 0 for one in found]
     how = "err less than" if all(better) else "do not err less than"
     how = how if all(better) or not any(better) else "err differently from"
     return (
         f"On specimens that no choice saw, the chosen settings {how} those of the file: "
-        f"{'; '.join(parts)}."
+        f"mean absolute error of {', and of '.join(parts)}."
     )
-
-
-__all__ = ["Worth", "sentence", "worths"]
