@@ -91,9 +91,9 @@ def _worth(swept: Swept) -> Section:
     if swept.tested:
         blocks.append(_studies_table(swept))
     lead = (
-        "Specimens that no choice saw, each tried once. The interval is a paired bootstrap's, of how "
-        "much smaller the mean absolute error is. The score on inner folds is what the "
-        "choice was made by, and flatters it."
+        "Specimens that no choice saw, each tried once. The interval is a paired bootstrap's, of "
+        "how much smaller the mean absolute error is. The score on inner folds is what the choice "
+        "was made by, and flatters it."
     )
     return Section(anchor="worth", title="What it is worth", lead=lead, blocks=tuple(blocks))
 
@@ -131,8 +131,8 @@ def _search(swept: Swept) -> Section:
         blocks += drawn(importance_figure(mattered), caption)
     rows = tuple(
         (
-            str(trial.number + 1),
             described(swept, trial),
+            str(trial.number + 1),
             number(trial.value),
             str(trial.user_attrs["rounds"]),
             number(trial.user_attrs["bytes"] / 1e6),
@@ -141,9 +141,8 @@ def _search(swept: Swept) -> Section:
     )
     table = Table(
         caption=f"the best of {len(study.trials)} trials",
-        headings=("trial", "settings", name, "rounds", "MB sent"),
+        headings=("settings", "trial", name, "rounds", "MB sent"),
         rows=rows,
-        num_text=2,
         strong=frozenset({0}),
     )
     return Section(anchor="search", title="How it was found", lead="", blocks=(*blocks, table))
