@@ -156,7 +156,12 @@ def test_what_belongs_to_another_strategy_is_left_away() -> None:
     assert (ridge.head.hidden, ridge.training.rounds) == ((), 1)
     assert not found.is_active("training.proximal_mu", {"training.strategy": "median"})
     assert not found.is_active("head.components", {"head.projection": "none"})
-    assert found.own() is None
+    assert found.own() == {
+        "training.strategy": "fedprox",
+        "head.projection": "none",
+        "training.proximal_mu": 0.1,
+    }
+    assert space(own, training__proximal_mu={"low": 0.2, "high": 1.0}).own() is None
 
 
 def test_a_grid_has_no_point_twice() -> None:
