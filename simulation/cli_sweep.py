@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 
+FEATURES = ".features-"
+
 
 def sweep(
     folder: Annotated[
@@ -87,6 +89,7 @@ def require_optuna() -> None:
 
 def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
     import logging
+    import shutil
     import tempfile
 
     from rich.console import Console
@@ -100,6 +103,8 @@ def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
     from simulation.sweep.storage import Storage
 
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    for left_by_a_kill in out.glob(f"{FEATURES}*"):
+        shutil.rmtree(left_by_a_kill)
     datasets = read_datasets(folder, space.federation)
     begun_with = {
         "sweep file": asked.digest(),
@@ -110,7 +115,7 @@ def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
     try:
         with (
             steps(Console(stderr=True)) as progress,
-            tempfile.TemporaryDirectory(prefix=".features-", dir=out) as work,
+            tempfile.TemporaryDirectory(prefix=FEATURES, dir=out) as work,
         ):
             preparer = Preparer(_opener(folder, progress), Path(work), space.federation)
             chosen = choose_engine("auto", len(preparer.own.labs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -121,6 +122,8 @@ def _context() -> ForkServerContext:
 def _serve(link: Connection, task: Task) -> None:
     # the terminal's interrupt is the sweep's affair, which ends its processes itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # what goes wrong in a run is told by the trial that it costs
+    logging.disable(logging.CRITICAL)
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     link.send(_answer(task))
 

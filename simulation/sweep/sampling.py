@@ -8,7 +8,6 @@ machine, and a sweep that was killed goes on as if it had not been.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 
 import optuna
@@ -54,10 +53,7 @@ def suggest(
         params = trial.params if isinstance(trial, FrozenTrial) else trial
         is_told = place < told and isinstance(trial, FrozenTrial)
         memory.add_trial(trial if is_told else _running(space, params))  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        # what a sampler says of its own options is for who wrote them
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        asked = memory.ask()
+    asked = memory.ask()
     drawn: Params = {}
     for key in space.search:
         if space.is_active(key, drawn):

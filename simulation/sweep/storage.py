@@ -6,7 +6,6 @@ tried again.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +47,8 @@ class Storage:
         self._begun_with = dict(begun_with)
         # every word of Optuna's is said by the sweep itself
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        # it holds what was predicted for single specimens
+        self._path.touch(mode=0o600)
         with self._said():
             self._storage = RDBStorage(f"sqlite:///{self._path.absolute()}")
             for summary in optuna.get_all_study_summaries(self._storage):
@@ -104,10 +105,7 @@ class Storage:
     @contextmanager
     def _said(self) -> Iterator[None]:
         try:
-            with warnings.catch_warnings():
-                # of SQLite connections that are closed by the garbage collector, in its own time
-                warnings.simplefilter("ignore", ResourceWarning)
-                yield
+            yield
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             why = _innermost(error)
             raise StateError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -81,8 +80,6 @@ class Job:
         CrossplyError
             If these settings cannot be trained, for example because they diverge.
         """
-        # what goes wrong in a run is told by the trial that it costs
-        logging.disable(logging.CRITICAL)
         labs = self.prepared.opened()
         predicted = [np.full(lab.targets.shape, np.nan) for lab in labs]
         with one_thread():

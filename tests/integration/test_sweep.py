@@ -22,6 +22,7 @@ from simulation.consortium import Consortium
 from simulation.experiment import run_experiment
 from simulation.sweep.nested import Swept, num_steps, run_sweep
 from simulation.sweep.outcome import CHOSEN, OWN, Setting
+from simulation.sweep.page import sweep_page
 from simulation.sweep.plan import plans_of
 from simulation.sweep.preparing import Preparer
 from simulation.sweep.report import sweep_record, trials_csv, write_sweep
@@ -180,10 +181,14 @@ def test_what_is_left_behind(swept: Swept, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "sweep.json").read_text())
     assert record == sweep_record(swept)
     assert [trial["trial"] for trial in record["studies"][0]["trials"]] == [0, 1, 2, 3]
-    assert record["chosen"]["head.hidden"] in ([], [4])
+    chosen = swept.deciding.federation
+    assert record["chosen"] == {
+        "training.learning_rate": chosen.training.learning_rate,
+        "head.hidden": list(chosen.head.hidden),
+    }
     assert len(trials_csv(swept).splitlines()) == 5
     page = (tmp_path / "report.html").read_text()
-    for words in ("Report of a sweep", "What was chosen", "accuracy against weights", "own, outer"):
+    for words in ("Report of a sweep", "What was chosen", "What accuracy costs", "own, outer"):
         assert words in page
     assert num_steps(swept.setting.sweep, swept.setting.space) == 4 + 1
 
@@ -200,6 +205,8 @@ def test_a_choice_for_each_fold_and_one_over_all(tmp_path: Path) -> None:
     sent = [trial.user_attrs["bytes"] for trial in found.deciding.trials]
     assert sent[0] == 1 * 2 * 2 * 4 * (512 * 2 + 2)
     assert sent[1] == 3 * sent[0]
+    page = sweep_page(found)
+    assert "accuracy against rounds" in page and "accuracy against weights sent" in page
 
 
 def test_one_target_alone_is_minimised_in_its_unit(tmp_path: Path) -> None:
