@@ -27,6 +27,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from client.choice import ALIGNED, PERSONALISED
 from client.evaluation import predict_in_units
 from client.feature_store import FeatureStore, default_folder
 from client.lab import split_lab
@@ -84,6 +85,8 @@ def r2_of_versions(outcome: Outcome) -> dict[str, dict[str, float]]:
     versions = {
         "shared": outcome.predicted["federated"],
         "best": chosen_predictions(outcome),
+        "personalised": outcome.evidence.versions[PERSONALISED],
+        "aligned": outcome.evidence.versions[ALIGNED],
         "ridge": outcome.evidence.versions["ridge"],
         "ridge, aligned": aligned_where_better(outcome),
         "left out": predicted_unseen(outcome),
@@ -218,7 +221,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    console = Console(width=190)
+    console = Console(width=210)
     records = list(measure_all(arguments.data, arguments.demo_seeds, console))
     console.print(table(records))
     console.print(acting_table(records))

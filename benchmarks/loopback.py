@@ -125,11 +125,13 @@ class Consortium:
     running: list[Running] = field(default_factory=list)
     started: int = 0
 
-    def agree(self, *, hidden: Sequence[int] = (8,), **training: Any) -> Path:
+    def agree(
+        self, *, hidden: Sequence[int] = (8,), projection: str = "none", **training: Any
+    ) -> Path:
         """Write the federation file and make the coordinator's state folder."""
         agreement = self.make_lab("template").federation | {
             "backbone": {"name": "efficientnet_lite0"},
-            "head": {"hidden": list(hidden)},
+            "head": {"hidden": list(hidden), "projection": projection},
             "training": {"rounds": 3, "quorum": 1.0, "round_deadline": "30 s"} | training,
             "privacy": {"min_specimens": 4},
         }

@@ -32,6 +32,7 @@ from common.standardise import Standardiser
 from common.threads import one_thread
 from server.rounds import RunOptions, Watcher, run_federation
 from simulation.engine import make_grid
+from simulation.memory import unsearched
 
 TRAINED, HELD_OUT, NUM_FEATURES, NUM_TARGETS = 64, 16, 1280, 2
 
@@ -180,7 +181,8 @@ def engine_run(engine: str, projection: str = "none") -> Callable[[int, int, Sto
         labs = watch.make(count, federation)
         grid = make_grid(engine, {lab.name: lab for lab in labs})
         watcher = Watcher(counted=lambda record: watch.round_ended())
-        result = run_federation(grid, federation, RunOptions(watcher=watcher))
+        with unsearched():
+            result = run_federation(grid, federation, RunOptions(watcher=watcher))
         return error(result.head, result.standardiser, labs)
 
     return run

@@ -18,8 +18,8 @@ from flwr.clientapp import ClientApp
 from client.evaluation import calibrate, evaluate
 from client.lab import Lab
 from client.opening import open_lab
-from client.own_intervals import keep_own_intervals
 from client.own_report import report_path, write_own_report
+from client.own_version import keep_own_version
 from client.training import TrainingPlan, plan_for, train_head
 from common.bundle import Model
 from common.components import product_with
@@ -172,7 +172,7 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
         )
         is_kept = release.is_in(lab.model_path)
         if not is_kept:
-            keep_own_intervals(lab, release, lab.model_path)
+            keep_own_version(lab, release, lab.model_path)
             release.write(lab.model_path)
         # it takes a training of the lab's own: what a run is for is there before
         if not is_kept or not report_path(lab.model_path).exists():

@@ -1,4 +1,4 @@
-"""Which version of the shared head a lab should use: as it is, personalised, or with an offset.
+"""Which version of the shared head a lab should use: as it is, its own, or with an offset.
 
 Decided on held-out specimens and tried on others: the specimens are in blocks (folds, or two halves
 where there is one split), and the choice for one block is made on all the others. A version of
@@ -7,11 +7,14 @@ its own is accepted only where it is better by more than a standard error.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 SHARED, PERSONALISED, OFFSET = "shared", "personalised", "with an offset"
+ALIGNED, CORAL = "on aligned features", "on aligned features (CORAL)"
+OWN_VERSIONS = (PERSONALISED, ALIGNED, CORAL)
 
 FEWEST = 5
 """Specimens that a choice is made on at least."""
@@ -28,62 +31,61 @@ class Choice:
     ----------
     version : str
         Chosen on all blocks: what the lab would use for its next specimen.
+    offset : float
+        What it adds to the shared head's prediction; zero but for ``OFFSET``.
     predicted : ndarray of shape (n_specimens,)
         Each specimen by the version that was chosen without it.
     """
 
     version: str
+    offset: float
     predicted: np.ndarray
 
 
-def choose(
-    measured: np.ndarray, shared: np.ndarray, personalised: np.ndarray, block: np.ndarray
-) -> Choice:
-    """Choose between three versions, block by block.
+def choose(measured: np.ndarray, versions: Mapping[str, np.ndarray], block: np.ndarray) -> Choice:
+    """Choose between versions, block by block.
 
     Parameters
     ----------
-    measured, shared, personalised : ndarray of shape (n_specimens,), in the target's unit
+    measured : ndarray of shape (n_specimens,), in the target's unit
+    versions : mapping of str to ndarray of shape (n_specimens,)
+        Predictions by ``SHARED`` and by others; an offset is found here.
     block : ndarray of shape (n_specimens,), int64
         Negative where a specimen was never held out.
 
     Examples
     --------
     >>> measured = np.arange(12.0)
-    >>> choose(measured, measured + 5.0, measured + 5.0, np.arange(12) % 3).version
+    >>> choose(measured, {SHARED: measured + 5.0}, np.arange(12) % 3).version
     'with an offset'
     """
+    shared = versions[SHARED]
     usable = np.isfinite(measured) & np.isfinite(shared) & (block >= 0)
     predicted = shared.copy()
     for own in np.unique(block[usable]):
         rows = usable & (block != own)
-        version, offset = _best(measured[rows], shared[rows], personalised[rows])
+        version, offset = _best(measured[rows], {k: v[rows] for k, v in versions.items()})
         here = block == own
-        if version == PERSONALISED:
-            predicted[here] = personalised[here]
-        elif version == OFFSET:
-            predicted[here] = shared[here] + offset
-    version, _ = _best(measured[usable], shared[usable], personalised[usable])
-    return Choice(version=version, predicted=predicted)
+        predicted[here] = shared[here] + offset if version == OFFSET else versions[version][here]
+    version, offset = _best(measured[usable], {k: v[usable] for k, v in versions.items()})
+    return Choice(version=version, offset=offset if version == OFFSET else 0.0, predicted=predicted)
 
 
-def _best(measured: np.ndarray, shared: np.ndarray, personalised: np.ndarray) -> tuple[str, float]:
+def _best(measured: np.ndarray, versions: Mapping[str, np.ndarray]) -> tuple[str, float]:
     count = len(measured)
     if count < FEWEST:
         return SHARED, 0.0
-    residual = measured - shared
+    residual = measured - versions[SHARED]
     offset = float(residual.sum() / (count + PRIOR))
     # each specimen by the offset of the others
     others = (residual.sum() - residual) / (count - 1 + PRIOR)
-    errors = {
-        PERSONALISED: np.abs(measured - personalised),
-        OFFSET: np.abs(residual - others),
-    }
-    gains = {version: np.abs(residual) - error for version, error in errors.items()}
+    errors = {name: np.abs(measured - predicted) for name, predicted in versions.items()}
+    errors[OFFSET] = np.abs(residual - others)
+    gains = {name: errors[SHARED] - error for name, error in errors.items() if name != SHARED}
     clear = {
-        version: float(gain.mean())
-        for version, gain in gains.items()
+        name: float(gain.mean())
+        for name, gain in gains.items()
         if np.isfinite(gain).all() and gain.mean() > gain.std(ddof=1) / np.sqrt(count)
     }
-    best = max(clear, key=lambda version: clear[version], default=SHARED)
+    best = max(clear, key=lambda name: clear[name], default=SHARED)
     return best, offset

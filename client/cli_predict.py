@@ -9,9 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from client.findings import Findings
+    from client.own_version import OwnVersion
     from client.prediction import Predictions
     from client.query_images import Question
-    from common.intervals import Intervals
     from common.release import ReleasedModel
 
 
@@ -33,12 +33,16 @@ def predict(
     one_specimen: Annotated[
         bool, typer.Option("--one-specimen", help="All images show one specimen.")
     ] = False,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="Use the model as all labs have it, not this lab's version."),
+    ] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a table too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Predict from images, with intervals, and whether they are like what was learned from."""
-    from client.own_intervals import load_own_intervals
-    from client.prediction import read_covariates, remarks_on_model
+    from client.own_version import load_own_version
+    from client.prediction import read_covariates, remarks_on_model, versions_of
     from client.prediction_output import as_csv, sentences
     from client.prediction_output import as_json as predictions_as_json
     from client.query_images import Question, reading_of
@@ -53,28 +57,28 @@ def predict(
         covariates=read_covariates(covariate or [], federation),
         one_specimen=one_specimen,
     )
-    own = load_own_intervals(model, released)
-    intervals = own or released.intervals
-    predictions, findings = _predict(question, released, intervals)
+    own = None if shared else load_own_version(model, released)
+    predictions, findings = _predict(question, released, own)
     for finding in findings.items:
         typer.echo(finding.sentence(), err=True)
     if predictions is not None:
         if as_json:
-            source = "this lab" if own else "all labs" if intervals else None
-            typer.echo(predictions_as_json(predictions, federation, source))
+            source = "this lab" if own else "all labs" if released.intervals else None
+            versions = versions_of(released, own)
+            typer.echo(predictions_as_json(predictions, federation, source, versions))
         else:
             for line in sentences(predictions, federation):
                 typer.echo(line)
         if csv is not None:
             write_atomically(csv, as_csv(predictions, federation))
-        for remark in remarks_on_model(released, intervals):
+        for remark in remarks_on_model(released, own):
             typer.echo(f"Note: {remark}.", err=True)
     if findings.stops:
         raise typer.Exit(1)
 
 
 def _predict(
-    question: Question, released: ReleasedModel, intervals: Intervals | None
+    question: Question, released: ReleasedModel, own: OwnVersion | None
 ) -> tuple[Predictions | None, Findings]:
     import numpy as np
     from rich.console import Console
@@ -101,4 +105,4 @@ def _predict(
     if not made.any():
         return None, findings
     specimens = np.array(dataset.specimens)[made].tolist()
-    return predict_specimens(released, intervals, specimens, features), findings
+    return predict_specimens(released, own, specimens, features), findings

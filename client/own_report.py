@@ -14,8 +14,7 @@ from client.alone import train_alone
 from client.evaluation import predict_in_units, second_half
 from client.lab import Lab
 from client.learning_curve import points_of, power_of
-from client.own_intervals import own_intervals
-from client.personalise import personalised
+from client.own_version import make_own_version
 from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
 from client.verdict import TOO_FEW, Comparison, Gain, gain_of
@@ -36,6 +35,7 @@ from common.units import symbol
 log = logging.getLogger(__name__)
 
 SHARED_LABEL, ALONE_LABEL = "shared model", "your specimens alone"
+JOINED_LABEL = "joined, by the version that your lab would use"
 
 
 def report_path(model: Path) -> Path:
@@ -85,18 +85,11 @@ def own_report(lab: Lab, release: Release) -> LabReport:
     alone = train_alone(federation, training.features, training.targets, lab.name)(
         held_out.features
     )
-    own_head = personalised(
-        head,
-        standardiser.features(training.features),
-        standardiser.targets(training.targets),
-        federation,
-        lab.name,
-    )
-    own = predict_in_units(own_head, standardiser, held_out.features)
-    gains = _gains(lab, release, {"alone": alone, "shared": shared, "personalised": own})
+    own, tried = make_own_version(lab, release)
+    gains = _gains(lab, release, alone, own.versions.predictions(held_out.features))
     spread = spread_in_units(head, standardiser, held_out.features, federation)
     # the last level is that of 90 %
-    lower, upper = (ends[-1] for ends in own_intervals(lab, release).around(shared, spread))
+    lower, upper = (ends[-1] for ends in own.intervals.around(tried, spread))
     inside = (
         None
         if release.novelty is None
@@ -123,8 +116,8 @@ def own_report(lab: Lab, release: Release) -> LabReport:
             ),
             notes=_notes(lab, release),
         ),
-        parity=_parity(lab, shared, alone, (lower, upper)),
-        specimens=_specimens(lab, shared, (lower, upper), inside),
+        parity=_parity(lab, tried, alone, (lower, upper)),
+        specimens=_specimens(lab, tried, (lower, upper), inside),
     )
 
 
@@ -153,7 +146,9 @@ join.'
     return f"On specimens that your lab held out, the error of {'; of '.join(said)}."
 
 
-def _gains(lab: Lab, release: Release, predicted: dict[str, np.ndarray]) -> list[Gain]:
+def _gains(
+    lab: Lab, release: Release, alone: np.ndarray, versions: dict[str, np.ndarray]
+) -> list[Gain]:
     federation, held_out = lab.federation, lab.held_out
     points = (
         []
@@ -171,7 +166,8 @@ def _gains(lab: Lab, release: Release, predicted: dict[str, np.ndarray]) -> list
             block=second_half(held_out, federation.training.seed).astype(np.int64),
             seed=federation.training.seed,
             num_trained=int(np.isfinite(lab.training.targets[:, column]).sum()),
-            **{version: values[:, column] for version, values in predicted.items()},
+            alone=alone[:, column],
+            versions={name: values[:, column] for name, values in versions.items()},
         )
         gain = gain_of(comparison, power_of(points, column))
         if gain is not None:
@@ -192,17 +188,17 @@ def _modes(lab: Lab, predicted: dict[str, np.ndarray]) -> tuple[ModeRow, ...]:
 
 
 def _parity(
-    lab: Lab, shared: np.ndarray, alone: np.ndarray, ends: tuple[np.ndarray, np.ndarray]
+    lab: Lab, joined: np.ndarray, alone: np.ndarray, ends: tuple[np.ndarray, np.ndarray]
 ) -> tuple[ParitySeries, ...]:
     found = []
     for column, target in enumerate(lab.federation.targets):
         measured = lab.held_out.targets[:, column]
-        for label, values in ((SHARED_LABEL, shared), (ALONE_LABEL, alone)):
+        for label, values in ((JOINED_LABEL, joined), (ALONE_LABEL, alone)):
             seen = np.isfinite(measured) & np.isfinite(values[:, column])
             if not seen.any():
                 continue
             lower, upper = (end[seen, column] for end in ends)
-            is_shared = label == SHARED_LABEL
+            is_shared = label == JOINED_LABEL
             drawn = is_shared and bool(np.isfinite(lower).all())
             series = ParitySeries(
                 target=target,
@@ -220,7 +216,7 @@ def _parity(
 
 def _specimens(
     lab: Lab,
-    shared: np.ndarray,
+    joined: np.ndarray,
     ends: tuple[np.ndarray, np.ndarray],
     inside: np.ndarray | None,
 ) -> tuple[OwnSpecimen, ...]:
@@ -228,7 +224,7 @@ def _specimens(
         OwnSpecimen(
             specimen=specimen,
             target=target,
-            predicted=float(shared[row, column]),
+            predicted=float(joined[row, column]),
             measured=_known(lab.held_out.targets[row, column]),
             lower=_known(ends[0][row, column]),
             upper=_known(ends[1][row, column]),

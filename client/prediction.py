@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from client.choice import SHARED
 from client.reading.cells import parse_number
 from common.errors import ConfigurationError, LabDataError, UnitError
 from common.federation import Federation
 from common.intervals import Intervals
 from common.release import ReleasedModel
 from common.units import convert, symbol
+
+if TYPE_CHECKING:
+    # torch comes with it
+    from client.own_version import OwnVersion
 
 NO_COUNTS = "no lab told counts of scores, so that there are no intervals"
 TOO_FEW = "there were too few held-out specimens for an interval"
@@ -46,7 +52,7 @@ class Predictions:
 
 def predict_specimens(
     released: ReleasedModel,
-    intervals: Intervals | None,
+    own: OwnVersion | None,
     specimens: Sequence[str],
     features: np.ndarray,
 ) -> Predictions:
@@ -55,8 +61,8 @@ def predict_specimens(
     Parameters
     ----------
     released : ReleasedModel
-    intervals : Intervals or None
-        The lab's own, or everyone's.
+    own : OwnVersion or None
+        The lab's own version; None predicts by the model as all labs have it.
     specimens : sequence of str
     features : ndarray of shape (n_specimens, n_features), as extracted
     """
@@ -64,7 +70,10 @@ def predict_specimens(
     from client.uncertainty import spread_in_units
 
     model, standardiser = released.model, released.model.standardiser
-    values = predict_in_units(model.head, standardiser, features)
+    if own is None:
+        values, intervals = predict_in_units(model.head, standardiser, features), released.intervals
+    else:
+        values, intervals = own.predict(features), own.intervals
     quantile = np.full((2, values.shape[1]), np.inf) if intervals is None else intervals.quantile
     spread = spread_in_units(model.head, standardiser, features, released.federation)
     lower, upper = Intervals(quantile=quantile).around(values, spread)
@@ -78,9 +87,13 @@ def predict_specimens(
     )
 
 
-def remarks_on_model(released: ReleasedModel, intervals: Intervals | None) -> list[str]:
-    """Say what the model cannot tell, and why."""
+def remarks_on_model(released: ReleasedModel, own: OwnVersion | None) -> list[str]:
+    """Say what version predicted, what the model cannot tell, and why."""
     remarks = []
+    intervals = released.intervals if own is None else own.intervals
+    for target, version in versions_of(released, own).items():
+        if version != SHARED:
+            remarks.append(f"{target} is predicted by this lab's own version: {version}")
     if intervals is None:
         remarks.append(NO_COUNTS)
     elif not np.isfinite(intervals.quantile).all():
@@ -90,6 +103,13 @@ def remarks_on_model(released: ReleasedModel, intervals: Intervals | None) -> li
     if released.novelty is None:
         remarks.append(NO_NOVELTY)
     return remarks
+
+
+def versions_of(released: ReleasedModel, own: OwnVersion | None) -> dict[str, str]:
+    """Return the version that predicts each target."""
+    targets = released.federation.targets
+    chosen = (SHARED,) * len(targets) if own is None else own.chosen
+    return dict(zip(targets, chosen, strict=True))
 
 
 def read_covariates(given: Sequence[str], federation: Federation) -> np.ndarray:

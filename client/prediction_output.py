@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from math import floor, log10
 from typing import Any
 
@@ -85,7 +86,12 @@ def as_csv(predictions: Predictions, federation: Federation) -> str:
     return text.getvalue()
 
 
-def as_json(predictions: Predictions, federation: Federation, source: str | None) -> str:
+def as_json(
+    predictions: Predictions,
+    federation: Federation,
+    source: str | None,
+    versions: Mapping[str, str],
+) -> str:
     """Return everything as JSON.
 
     Parameters
@@ -94,11 +100,14 @@ def as_json(predictions: Predictions, federation: Federation, source: str | None
     federation : Federation
     source : str or None
         Whose intervals these are: ``this lab``, ``all labs``, or nobody's.
+    versions : mapping of str to str
+        Which version of the head predicts each target.
     """
     found = {
         "federation": federation.name,
         "fingerprint": federation.fingerprint(),
         "intervals_of": source,
+        "versions": dict(versions),
         "predictions": records(predictions, federation),
     }
     return json.dumps(found, indent=2, ensure_ascii=False)

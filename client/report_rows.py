@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from client.choice import OFFSET, PERSONALISED, SHARED
+from client.choice import ALIGNED, CORAL, OFFSET, PERSONALISED, SHARED
 from client.importance import partial_dependence, permutation_importance
 from client.specimens import Specimens
 from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
@@ -19,6 +19,8 @@ MODELS: dict[str, Model] = {
     SHARED: "shared",
     PERSONALISED: "personalised",
     OFFSET: "with offset",
+    ALIGNED: "aligned",
+    CORAL: "aligned",
 }
 
 

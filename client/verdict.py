@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,7 @@ class Gain:
         Ends of the interval of the gain at 95 %: paired bootstrap over groups (Efron & Tibshirani
         1993), so that a specimen that is hard for both counts for neither.
     use : str
-        Which version: ``shared``, ``personalised`` or ``with an offset``.
+        Which version, by its name in `client.choice`.
     more_specimens : float or None
         So many more specimens of its own would have brought the lab the same gain; infinite where
         they would not, None where there is no gain or no telling.
@@ -86,13 +86,15 @@ class Gain:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One lab's held-out specimens of one target, and what three heads predict for them.
+    """One lab's held-out specimens of one target, and what is predicted for them.
 
     Attributes
     ----------
     lab, target, unit : str
-    measured, alone, shared, personalised : ndarray of shape (n_specimens,), in the target's unit
-        Predictions of the lab's own head, of the shared one, and of the shared one personalised.
+    measured, alone : ndarray of shape (n_specimens,), in the target's unit
+        `alone` by a head that the lab trained by itself.
+    versions : mapping of str to ndarray of shape (n_specimens,), in the target's unit
+        By the versions of the shared head, ``SHARED`` among them.
     groups : ndarray of shape (n_specimens,), int64
     block : ndarray of shape (n_specimens,), int64
         What is found on some blocks is tried on the others; negative where never held out.
@@ -106,8 +108,7 @@ class Comparison:
     unit: str
     measured: np.ndarray
     alone: np.ndarray
-    shared: np.ndarray
-    personalised: np.ndarray
+    versions: Mapping[str, np.ndarray]
     groups: np.ndarray
     block: np.ndarray
     seed: int
@@ -128,10 +129,10 @@ def gain_of(found: Comparison, power: float) -> Gain | None:
     Gain or None
         None with fewer than two independent held-out specimens.
     """
-    choice = choose(found.measured, found.shared, found.personalised, found.block)
+    choice = choose(found.measured, found.versions, found.block)
     alone, together, joined = (
         np.abs(predicted - found.measured)
-        for predicted in (found.alone, found.shared, choice.predicted)
+        for predicted in (found.alone, found.versions[SHARED], choice.predicted)
     )
     seen = np.isfinite(alone) & np.isfinite(joined) & (found.block >= 0)
     num_groups = len(set(found.groups[seen].tolist()))

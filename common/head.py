@@ -91,17 +91,28 @@ def forward(
     -------
     Tensor of shape (n_specimens, n_targets), standardised
     """
-    kept = draw_kept(parameters, len(features), dropout, generator)
+    kept = draw_kept(hidden_widths(parameters), len(features), dropout, generator)
     return run_layers(parameters, features, kept, dropout=dropout)
 
 
+def hidden_widths(head: Mapping[str, np.ndarray] | Mapping[str, Tensor]) -> list[int]:
+    """Return how many units each hidden layer has.
+
+    Examples
+    --------
+    >>> hidden_widths(initial_head(head_shapes(9, 1, Head(hidden=(4, 2))), seed=0))
+    [4, 2]
+    """
+    return [head[f"{layer}.bias"].shape[-1] for layer in range(len(head) // 2 - 1)]
+
+
 def draw_kept(
-    parameters: Mapping[str, Tensor],
+    widths: Sequence[int],
     num_specimens: int,
     dropout: float,
     generator: torch.Generator | None,
 ) -> list[Tensor]:
-    """Draw which units of each hidden layer are kept for each specimen.
+    """Draw which units of each hidden layer, of some widths, are kept for each specimen.
 
     Returns
     -------
@@ -110,16 +121,13 @@ def draw_kept(
 
     Examples
     --------
-    >>> parameters = {name: torch.zeros(1) for name in ("0.weight", "0.bias", "1.weight", "1.bias")}
-    >>> parameters["0.bias"] = torch.zeros(3)
-    >>> [kept.shape for kept in draw_kept(parameters, 5, 0.5, None)]
+    >>> [kept.shape for kept in draw_kept([3], 5, 0.5, None)]
     [torch.Size([5, 3])]
-    >>> draw_kept(parameters, 5, 0.0, None)
+    >>> draw_kept([3], 5, 0.0, None)
     []
     """
     if dropout == 0.0:
         return []
-    widths = [parameters[f"{layer}.bias"].shape[-1] for layer in range(len(parameters) // 2 - 1)]
     return [torch.rand((num_specimens, width), generator=generator) >= dropout for width in widths]
 
 

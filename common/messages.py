@@ -316,7 +316,8 @@ class TrainRequest:
         return cls(
             terms=Terms.from_record(record),
             server_round=config.count(SERVER_ROUND),
-            head=reader.arrays(HEAD, trained_shapes(federation), "float32"),
+            # whoever trains it trains a copy
+            head=reader.arrays(HEAD, trained_shapes(federation), "float32", to_write=False),
             standardiser=_read_standardiser(reader, federation_shapes(federation)),
             projection=_read_projection(reader, federation),
             proximal_mu=config.number(PROXIMAL_MU, default=0.0),
@@ -631,7 +632,7 @@ def _read_projection(reader: RecordReader, federation: Federation) -> np.ndarray
     if federation.head.projection == "random":
         return random_projection(federation)
     shape = (federation.num_features, federation.head.num_components)
-    return reader.arrays(PROJECTION, {PROJECTION: shape}, "float32")[PROJECTION]
+    return reader.arrays(PROJECTION, {PROJECTION: shape}, "float32", to_write=False)[PROJECTION]
 
 
 def _read_novelty(record: RecordDict, reader: RecordReader, num_features: int) -> Novelty | None:

@@ -15,6 +15,7 @@ import numpy as np
 from common.components import first_basis, principal_basis
 from common.federation import Federation
 from common.head import HeadArrays, head_shapes, initial_head
+from common.threads import one_thread
 
 
 def trained_shapes(federation: Federation) -> dict[str, tuple[int, ...]]:
@@ -127,7 +128,12 @@ def projected(features: np.ndarray, projection: np.ndarray | None) -> np.ndarray
     -------
     ndarray of shape (n_specimens, n_components), float32, or the features themselves
     """
-    return features if projection is None else features @ projection
+    if projection is None:
+        return features
+    # sums of floats depend on how many threads they are dealt out to
+    with one_thread():
+        inputs: np.ndarray = features @ projection
+    return inputs
 
 
 def folded(head: HeadArrays, projection: np.ndarray | None) -> HeadArrays:
@@ -141,4 +147,5 @@ def folded(head: HeadArrays, projection: np.ndarray | None) -> HeadArrays:
     """
     if projection is None:
         return head
-    return head | {"0.weight": head["0.weight"] @ projection.T}
+    with one_thread():
+        return head | {"0.weight": head["0.weight"] @ projection.T}

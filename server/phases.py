@@ -121,7 +121,7 @@ class Coordinator(ProductPhases):
         record = RoundRecord(
             server_round=server_round,
             train_loss=mean_loss([updates[node] for node in nodes]),
-            labs=tuple(self.roster.name(node) for node in nodes),
+            labs=self.roster.in_order(nodes),
             failed=self.roster.named(screened.failed),
             quarantined=self.roster.named(screened.broken),
             out=tuple(sorted(self.roster.excluded)),

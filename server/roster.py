@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -48,15 +49,23 @@ class Roster:
 
     def name(self, node: int) -> str:
         """Return the name of the lab on a node; with the node if two claim the name."""
-        name = self.names.get(node, self.enrolled.get(node))
-        if name is None:
-            return f"node {node}"
-        claimed = list(self.names.values()).count(name) > 1
-        return f"{name} on node {node}" if claimed else name
+        return self._name(node, Counter(self.names.values()))
 
     def by_name(self, nodes: Iterable[int]) -> list[int]:
         """Order nodes by their labs' names: sums of floats depend on the order."""
-        return sorted(nodes, key=self.name)
+        claims = Counter(self.names.values())
+        return sorted(nodes, key=lambda node: self._name(node, claims))
+
+    def in_order(self, nodes: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of labs on some nodes, in the order of the nodes."""
+        claims = Counter(self.names.values())
+        return tuple(self._name(node, claims) for node in nodes)
+
+    def _name(self, node: int, claims: Mapping[str, int]) -> str:
+        name = self.names.get(node, self.enrolled.get(node))
+        if name is None:
+            return f"node {node}"
+        return f"{name} on node {node}" if claims[name] > 1 else name
 
     def named(self, reasons: Mapping[int, str]) -> dict[str, str]:
         """Return reasons by name instead of by node."""

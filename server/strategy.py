@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     FedAdam,
     FedAvg,
@@ -63,7 +63,18 @@ def make_strategy(training: Training) -> Strategy:
         flower_name, default = options[option]
         value = getattr(training, option)
         chosen[flower_name] = default if value is None else value
-    return build(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **chosen)
+    return build(
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        train_metrics_aggr_fn=_no_metrics,
+        **chosen,
+    )
+
+
+def _no_metrics(contents: list[RecordDict], weighted_by: str) -> MetricRecord:
+    """Average no metrics: a round's loss is `server.aggregation.mean_loss`, from those who tell."""
+    return MetricRecord()
 
 
 ROBUST = (FedTrimmedAvg, FedMedian, Krum)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from client.alone import Predictor
-from client.evaluation import predict_in_units
+from client.choice import OWN_VERSIONS
 from client.lab import Lab
 from client.learning_curve import CurvePoint, points_of
-from client.personalise import personalised
 from client.specimens import Specimens
 from client.uncertainty import spread_in_units
+from client.versions import Versions
 from common.bundle import Model
 from common.gram import GramSums
 from common.report.content import MOST_LABS
@@ -37,8 +37,9 @@ class Evidence:
     spread : list of ndarray of shape (n_specimens, n_targets)
         Of the federated head's predictions, in the targets' units.
     versions : dict of str to list of ndarray of shape (n_specimens, n_targets)
-        Predictions of ``personalised`` heads, of ridge regression as ``ridge``, without the lab
-        itself as ``left out``, and with features aligned, by the kind of alignment.
+        Predictions by a lab's own versions of the head, by their names in `client.choice`; of ridge
+        regression as ``ridge``, without the lab itself as ``left out``, and with features
+        aligned, by the kind of alignment.
     novelty : list of ndarray of shape (n_specimens, 1)
         Distances from the training specimens of the same fold.
     cross : list of list of ndarray
@@ -66,7 +67,7 @@ class Evidence:
         def nothing() -> list[np.ndarray]:
             return [np.full(lab.targets.shape, np.nan) for lab in labs]
 
-        names = ("personalised", "ridge", "left out", *ALIGNMENTS)
+        names = (*OWN_VERSIONS, "ridge", "left out", *ALIGNMENTS)
         return cls(
             spread=nothing(),
             versions={name: nothing() for name in names},
@@ -91,22 +92,18 @@ def note_federated(
     """
     head, standardiser = result.head, result.standardiser
     fingerprint = labs[0].federation.fingerprint()
-    evidence.models.append(Model(head=head, standardiser=standardiser, fingerprint=fingerprint))
+    model = Model(head=head, standardiser=standardiser, fingerprint=fingerprint)
+    evidence.models.append(model)
+    novelty = None if result.products is None else result.products.novelty
     for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
         features, federation = lab.held_out.features, lab.federation
         evidence.spread[index][rows] = spread_in_units(head, standardiser, features, federation)
-        own = personalised(
-            head,
-            standardiser.features(lab.training.features),
-            standardiser.targets(lab.training.targets),
-            federation,
-            lab.name,
-        )
-        evidence.versions["personalised"][index][rows] = predict_in_units(
-            own, standardiser, features
-        )
-        if result.products is not None:
-            scores = result.products.novelty.score(standardiser.features(features))
+        own = Versions.of(model, lab.training, federation, novelty).predictions(features)
+        for name in OWN_VERSIONS:
+            if name in own:
+                evidence.versions[name][index][rows] = own[name]
+        if novelty is not None:
+            scores = novelty.score(standardiser.features(features))
             evidence.novelty[index][rows] = scores[:, None]
     if result.products is not None:
         evidence.products.append(result.products)

@@ -18,6 +18,7 @@ from common.federation import STRATEGY_OPTIONS, Federation
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RoundRecord, RunResult
 from simulation.engine import make_grid
+from simulation.memory import unsearched
 
 Predictions = list[np.ndarray]
 OnRound = Callable[[RoundRecord], None]
@@ -34,7 +35,8 @@ def federated(
     """Train across labs that send head weights and sums alone."""
     grid = make_grid(engine, {lab.name: lab for lab in labs})
     watcher = Watcher(counted=on_round)
-    result = run_federation(grid, labs[0].federation, RunOptions(watcher=watcher))
+    with unsearched():
+        result = run_federation(grid, labs[0].federation, RunOptions(watcher=watcher))
     on_result(result)
     nobody_shares = ~np.any([lab.shared_targets for lab in labs], axis=0)
     predictions = [

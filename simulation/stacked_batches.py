@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from client.training import TrainingTask, batches, measured
-from common.head import draw_kept
+from common.head import draw_kept, hidden_widths
 
 Drawn: TypeAlias = tuple[Tensor, list[Tensor]]
 """Rows of one batch, and which units of each hidden layer are kept for each of them."""
@@ -40,10 +40,10 @@ class StackedBatch:
 def draw_batches(task: TrainingTask) -> list[Drawn]:
     """Draw a task's batches and dropout, all that `train_head` would draw, in its order."""
     generator = torch.Generator().manual_seed(task.plan.seed)
-    parameters = {name: torch.from_numpy(array) for name, array in task.head.items()}
+    widths = hidden_widths(task.head)
     _, observed = measured(task.targets)
     return [
-        (rows, draw_kept(parameters, rows.shape[0], task.plan.dropout, generator))
+        (rows, draw_kept(widths, rows.shape[0], task.plan.dropout, generator))
         for rows in batches(observed, task.plan, generator)
     ]
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from client.choice import choose
+from client.choice import OWN_VERSIONS, SHARED, choose
 from client.learning_curve import power_of
 from client.verdict import Comparison, Gain, gain_of
 from simulation.experiment import Outcome
@@ -41,10 +41,7 @@ def chosen_predictions(outcome: Outcome) -> list[np.ndarray]:
     found = []
     for index in range(len(outcome.consortium.labs)):
         of_lab = [_comparison(outcome, index, column) for column in range(num_targets)]
-        columns = [
-            choose(each.measured, each.shared, each.personalised, each.block).predicted
-            for each in of_lab
-        ]
+        columns = [choose(each.measured, each.versions, each.block).predicted for each in of_lab]
         found.append(np.stack(columns, axis=1))
     return found
 
@@ -60,8 +57,10 @@ def _comparison(outcome: Outcome, index: int, column: int) -> Comparison:
         unit=federation.targets[name].unit,
         measured=lab.targets[:, column],
         alone=predicted["local"][index][:, column] if "local" in predicted else nothing,
-        shared=predicted["federated"][index][:, column],
-        personalised=outcome.evidence.versions["personalised"][index][:, column],
+        versions={
+            SHARED: predicted["federated"][index][:, column],
+            **{name: outcome.evidence.versions[name][index][:, column] for name in OWN_VERSIONS},
+        },
         groups=lab.groups,
         block=outcome.blocks[index],
         seed=federation.training.seed,

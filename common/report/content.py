@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 Verdict = Literal["join", "no difference", "hold"]
-Model = Literal["shared", "own", "personalised", "with offset"]
+Model = Literal["shared", "own", "personalised", "with offset", "aligned"]
 
 
 @dataclass(frozen=True, kw_only=True)

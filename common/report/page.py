@@ -36,6 +36,7 @@ _WORDS = {
     "together": "the shared model, to which all labs sent weights and no specimens",
     "personalised": "the shared model, trained a little further on the lab's own specimens",
     "with offset": "the shared model plus one constant for a lab whose values are shifted",
+    "aligned": "the shared model on features that are given everyone's mean and spread first",
     "R²": R2_MEANING,
     "RMSE": RMSE_MEANING,
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from client.dataset import Dataset
 from client.specimens import Specimens
-from common.errors import LabDataError
+from common.errors import LabDataError, StateError
 from common.federation import Federation
 from simulation.consortium import Consortium
 from simulation.sweep.trial import Prepared
@@ -62,7 +62,13 @@ class Preparer:
 
     def _keep(self, federation: Federation, consortium: Consortium) -> Prepared:
         path = self._folder / f"features-{len(self._known)}.npy"
-        np.save(path, np.concatenate([lab.features for lab in consortium.labs]))
+        try:
+            np.save(path, np.concatenate([lab.features for lab in consortium.labs]))
+        except OSError as error:
+            raise StateError(
+                f"{self._folder.parent}: features for the trials cannot be written "
+                f"({error.strerror or 'the disk is full'}); make room, and run the same command again"
+            ) from error
         # folds, groups and measured values are the file's own, whatever the features
         made = Prepared(labs=tuple(map(_without_features, self.own.labs)), features=path)
         self._known[_setting(federation)] = made

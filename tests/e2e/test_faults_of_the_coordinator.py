@@ -79,6 +79,7 @@ setattr(of, name, dying)
     [
         ("server.phases.Coordinator", "shake_hands", True),
         ("server.phases.Coordinator", "gather_statistics", True),
+        ("server.phases.Coordinator", "find_projection", True),
         ("server.phases.Coordinator", "evaluate", False),
         ("server.service", "write_result", False),
         ("server.phases.Coordinator", "release", False),
@@ -89,7 +90,7 @@ setattr(of, name, dying)
 def test_fault_10_killed_in_each_phase(
     site: Consortium, owner: str, name: str, after: bool
 ) -> None:
-    site.joined("aachen", "bremen", rounds=3, quorum=1.0)
+    site.joined("aachen", "bremen", rounds=3, quorum=1.0, projection="pca")
     module = ".".join(owner.split(".")[:2])
     dies = DIES.format(module=module, owner=owner, name=name, after=after)
     coordinator = site.coordinator("--grace", "20 s", before=dies)

@@ -31,8 +31,10 @@ def in_process(site: Consortium, agreement: Path) -> Any:
         {"rounds": 4, "strategy": "fedavg"},
         {"rounds": 4, "strategy": "fedyogi"},
         {"rounds": 1, "strategy": "ridge", "hidden": ()},
+        {"rounds": 3, "strategy": "fedavg", "projection": "pca"},
+        {"rounds": 3, "strategy": "fedavg", "projection": "random"},
     ],
-    ids=lambda training: training["strategy"],
+    ids=lambda training: f"{training['strategy']}, {training.get('projection', 'none')}",
 )
 def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     site: Consortium, training: dict[str, Any]

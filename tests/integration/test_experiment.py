@@ -236,12 +236,12 @@ def test_a_version_is_chosen_on_other_specimens_than_it_is_tried_on() -> None:
     measured = np.zeros(20)
     shared = np.where(np.arange(20) % 4 < 2, 2.0, -2.0)
     # better in both blocks
-    choice = choose(measured, shared, shared / 2, block)
+    choice = choose(measured, {SHARED: shared, PERSONALISED: shared / 2}, block)
     assert choice.version == PERSONALISED
     np.testing.assert_array_equal(choice.predicted, shared / 2)
     # better in the first block alone: taken for the second, where it is worse
     lucky = np.where(block == 0, shared / 2, 3 * shared)
-    choice = choose(measured, shared, lucky, block)
+    choice = choose(measured, {SHARED: shared, PERSONALISED: lucky}, block)
     np.testing.assert_array_equal(choice.predicted[block == 1], lucky[block == 1])
     np.testing.assert_array_equal(choice.predicted[block == 0], shared[block == 0])
     assert choice.version == SHARED

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 import crossply
 from client.app import client_app
-from client.evaluation import predict_in_units
 from client.opening import open_lab
-from client.own_intervals import load_own_intervals, own_path
+from client.own_version import load_own_version, own_path
 from client.uncertainty import spread_in_units
 from common.errors import ConfigurationError, CrossplyError, StateError
 from common.federation import load_federation
@@ -65,7 +64,7 @@ def test_images_are_read_as_in_training_and_what_cannot_be_used_stops_no_other(
     model = released(lab, tmp_path / "home")
     found, given = load_release(model), ("--um-per-px", "1.0", "--covariate", "cure=453.15 K")
     opened = open_lab(lab.path, found.federation)
-    own = load_own_intervals(model, found)
+    own = load_own_version(model, found)
     assert own is not None
     head, standardiser = found.model.head, found.model.standardiser
 
@@ -76,9 +75,9 @@ def test_images_are_read_as_in_training_and_what_cannot_be_used_stops_no_other(
     }
     assert len(by_name) == 48
     for specimens in (opened.training, opened.held_out):
-        expected = predict_in_units(head, standardiser, specimens.features)
+        expected = own.predict(specimens.features)
         spread = spread_in_units(head, standardiser, specimens.features, found.federation)
-        lower = own.around(expected, spread)[0]
+        lower = own.intervals.around(expected, spread)[0]
         for row, specimen in enumerate(specimens.ids):
             for index, target in enumerate(("strength", "modulus")):
                 record = by_name[specimen, target]

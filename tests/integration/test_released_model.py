@@ -8,13 +8,16 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from client.app import client_app
+from client.choice import ALIGNED, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
 from client.evaluation import calibrate, predict_in_units
 from client.lab import Lab, split_lab
-from client.own_intervals import load_own_intervals, own_path
 from client.own_report import own_report, write_own_report
+from client.own_version import load_own_version, make_own_version, own_path
 from client.specimens import Specimens
+from client.uncertainty import spread_in_units
+from common.errors import StateError
 from common.federation import Federation
-from common.intervals import GRID, Intervals, quantiles, shrunk
+from common.intervals import GRID, Intervals, quantiles, score_counts, shrunk
 from common.release import load_release
 from common.ridge import fit_ridge
 from common.sealed import read_sealed
@@ -65,27 +68,56 @@ def run(folder: Path) -> tuple[RunResult, dict[str, Lab]]:
     return run_federation(grid, FEDERATION), labs
 
 
-def test_everyone_has_the_same_folder_and_each_lab_its_own_intervals(tmp_path: Path) -> None:
+def test_everyone_has_the_same_folder_and_each_lab_its_own_version(tmp_path: Path) -> None:
     result, labs = run(tmp_path)
     assert result.released == ("a", "b", "c")
     write_result(tmp_path / "run", FEDERATION, result)
     coordinators = read_sealed(tmp_path / "run" / "model")
-    told = release_of(FEDERATION, result).provenance
-    assert told.calibration is not None
+    release = release_of(FEDERATION, result)
+    told = release.provenance.calibration
+    assert told is not None
     for made in labs.values():
         assert made.model_path is not None
         assert read_sealed(made.model_path) == coordinators
         released = load_release(made.model_path)
-        own = load_own_intervals(made.model_path, released)
+        own = load_own_version(made.model_path, released)
+        expected, tried = make_own_version(made, release)
+        assert own is not None and own.chosen == expected.chosen
+        features = made.held_out.features
+        np.testing.assert_array_equal(own.predict(features), expected.predict(features))
+        # intervals: of what was tried here, and of what the others told
         head, standardiser = result.head, result.standardiser
-        counts = calibrate(head, standardiser, made.held_out, FEDERATION, None).counts.sum(axis=0)
-        everyone = told.calibration.counts.sum(axis=0)
-        expected = Intervals.calibrated(shrunk(counts, everyone - counts)).quantile
-        assert own is not None
-        np.testing.assert_array_equal(own.quantile, expected)
+        shared = calibrate(head, standardiser, made.held_out, FEDERATION, None).counts.sum(axis=0)
+        spread = spread_in_units(head, standardiser, features, FEDERATION)
+        here = score_counts(np.abs(made.held_out.targets - tried) / spread)
+        mixed = shrunk(here, told.counts.sum(axis=0) - shared)
+        np.testing.assert_array_equal(own.intervals.quantile, Intervals.calibrated(mixed).quantile)
     # they belong to this very release, and to no other
-    assert load_own_intervals(tmp_path / "a" / "model", replace(released, digest="")) is None
-    assert own_path(tmp_path / "a" / "model").exists()
+    assert load_own_version(tmp_path / "a" / "model", replace(released, digest="")) is None
+    path = own_path(tmp_path / "a" / "model")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(StateError, match="was cut or altered; remove it"):
+        load_own_version(tmp_path / "a" / "model", load_release(tmp_path / "a" / "model"))
+
+
+def test_a_lab_uses_what_was_chosen_for_each_target(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    release = release_of(FEDERATION, result)
+    made, _ = make_own_version(labs["a"], release)
+    features = labs["a"].held_out.features
+    by_version = made.versions.predictions(features)
+    assert set(by_version) == {SHARED, *OWN_VERSIONS}
+    own = replace(made, chosen=(OFFSET, PERSONALISED), offset=np.array([5.0, 0.0]))
+    expected = np.stack([by_version[SHARED][:, 0] + 5.0, by_version[PERSONALISED][:, 1]], axis=1)
+    np.testing.assert_allclose(own.predict(features), expected, rtol=1e-12)
+    for version in (ALIGNED, CORAL):
+        own = replace(made, chosen=(version, SHARED), offset=np.zeros(2))
+        folder = tmp_path / version
+        release.write(folder)
+        own_path(folder).write_bytes(own.to_bytes(release.digest))
+        kept = load_own_version(folder, load_release(folder))
+        assert kept is not None and kept.chosen == (version, SHARED)
+        np.testing.assert_allclose(kept.predict(features)[:, 0], by_version[version][:, 0])
 
 
 def test_the_left_out_error_is_that_of_a_fit_to_the_others_specimens(tmp_path: Path) -> None:

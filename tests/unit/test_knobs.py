@@ -153,6 +153,7 @@ def test_options_of_the_command() -> None:
             "--lab",
             "--covariate",
             "--one-specimen",
+            "--shared",
             "--csv",
             "--json",
         },

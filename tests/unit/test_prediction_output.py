@@ -51,7 +51,9 @@ def test_a_table_has_no_formulas_and_leaves_out_what_is_not_known() -> None:
 
 
 def test_json_holds_finite_numbers_only() -> None:
-    told = json.loads(as_json(FOUND, FEDERATION, "all labs"), parse_constant=str)
+    versions = {"strength": "shared", "void_share": "personalised"}
+    told = json.loads(as_json(FOUND, FEDERATION, "all labs", versions), parse_constant=str)
     assert told["predictions"][0]["intervals"] == {"80": [590.0, 634.0], "90": [574.0, 650.7]}
     assert told["predictions"][3]["intervals"] == {}
     assert told["fingerprint"] == FEDERATION.fingerprint()
+    assert told["versions"] == versions

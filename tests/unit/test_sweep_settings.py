@@ -190,7 +190,7 @@ def trials(found: Space, sweep: Sweep, number: int) -> list[Any]:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_trial_follows_from_those_before_it_alone(sampler: str) -> None:
-    found = space(**{"training__learning_rate": RATES["training.learning_rate"]},
+    found = space(training__learning_rate=RATES["training.learning_rate"],
                   head__hidden={"choices": [[], [64]]})  # fmt: skip
     sweep = read(sampler=sampler, trials=20, processes=3)
     known = trials(found, sweep, 16)

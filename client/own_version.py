@@ -1,0 +1,218 @@
+"""A lab's own version of a released model: which head for which target, and how sure it is there.
+
+Made at the lab when the model comes, of its specimens and of everyone's counts, kept beside the
+model, and never sent. Intervals are everyone's quantiles, drawn towards the lab's own by its number
+of specimens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from client.alignment import Alignment
+from client.choice import OFFSET, SHARED, Choice, choose
+from client.evaluation import calibrate, second_half
+from client.lab import Lab
+from client.uncertainty import spread_in_units
+from client.versions import Versions
+from common.errors import DivergedError, RequestError, StateError
+from common.files import write_atomically
+from common.intervals import GRID, LEVELS, Intervals, score_counts, shrunk
+from common.release import Release, ReleasedModel, read_intervals
+
+log = logging.getLogger(__name__)
+
+OF_RELEASE, CHOSEN = "of-release", "chosen"
+LAYER, ALIGNMENT = "layer/", "alignment/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnVersion:
+    """What a lab uses of a released model.
+
+    Attributes
+    ----------
+    versions : Versions
+    chosen : tuple of str
+        For each target, the name of a version (`client.choice`).
+    offset : ndarray of shape (n_targets,), in the targets' units
+        Added to predictions; zero but where an offset was chosen.
+    intervals : Intervals
+    """
+
+    versions: Versions
+    chosen: tuple[str, ...]
+    offset: np.ndarray
+    intervals: Intervals
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predict each target by its version.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_specimens, n_features), as extracted
+
+        Returns
+        -------
+        ndarray of shape (n_specimens, n_targets), in the targets' units
+        """
+        found = self.versions.predictions(features)
+        found[OFFSET] = found[SHARED] + self.offset
+        columns = [found[name][:, column] for column, name in enumerate(self.chosen)]
+        return np.stack(columns, axis=1)
+
+    def to_bytes(self, digest: str) -> bytes:
+        """Return the file of it, for the release of this digest."""
+        arrays = {
+            "quantile": self.intervals.quantile,
+            "levels": np.array(LEVELS),
+            "grid": GRID,
+            "offset": self.offset,
+        }
+        for name in _last_layer(self.versions):
+            arrays[LAYER + name] = self.versions.personalised[name]
+        for version, alignment in self.versions.alignments.items():
+            arrays |= {f"{ALIGNMENT}{version}/{name}": a for name, a in vars(alignment).items()}
+        held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        return save_tensors(held, {OF_RELEASE: digest, CHOSEN: json.dumps(self.chosen)})
+
+
+def own_path(model: Path) -> Path:
+    """Return where the lab's own version of a released model lies: beside its folder.
+
+    Examples
+    --------
+    >>> own_path(Path("state/model")).name
+    'model-own-version.safetensors'
+    """
+    return model.absolute().parent / f"{model.absolute().name}-own-version.safetensors"
+
+
+def make_own_version(lab: Lab, release: Release) -> tuple[OwnVersion, np.ndarray]:
+    """Choose the lab's versions on its held-out specimens, and calibrate their intervals there.
+
+    Returns
+    -------
+    own : OwnVersion
+    tried : ndarray of shape (n_held_out, n_targets), in the targets' units
+        Each held-out specimen by the version that was chosen without it.
+
+    Raises
+    ------
+    DivergedError
+        If the personalised head does not stay finite.
+    RequestError
+        If a prediction is not finite.
+    """
+    model, held_out = release.model, lab.held_out
+    versions = Versions.of(model, lab.training, lab.federation, release.novelty)
+    predictions = versions.predictions(held_out.features)
+    choices = [_choice(lab, predictions, column) for column in range(len(lab.federation.targets))]
+    tried = np.stack([choice.predicted for choice in choices], axis=1)
+    own = OwnVersion(
+        versions=versions,
+        chosen=tuple(choice.version for choice in choices),
+        offset=np.array([choice.offset for choice in choices]),
+        intervals=_intervals(lab, release, tried),
+    )
+    return own, tried
+
+
+def keep_own_version(lab: Lab, release: Release, model: Path) -> None:
+    """Write the lab's own version beside the folder that the model is to be kept in.
+
+    Raises
+    ------
+    StateError
+        If it cannot be written.
+    """
+    try:
+        own, _ = make_own_version(lab, release)
+    except (DivergedError, RequestError) as error:
+        log.warning("no version of this lab's own: %s", error)
+        return
+    path = own_path(model)
+    try:
+        write_atomically(path, own.to_bytes(release.digest))
+    except OSError as error:
+        raise StateError(f"{path} cannot be written: {error.strerror}; make room") from error
+
+
+def load_own_version(model: Path, released: ReleasedModel) -> OwnVersion | None:
+    """Return the lab's own version, or None where there is none of this very release.
+
+    Raises
+    ------
+    StateError
+        If the file cannot be read, or was altered.
+    """
+    path = own_path(model)
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        if metadata.get(OF_RELEASE) != released.digest:
+            return None
+        content = path.read_bytes()
+        arrays = load_tensors(content)
+        return OwnVersion(
+            versions=_versions(arrays, released),
+            chosen=tuple(json.loads(metadata[CHOSEN])),
+            offset=arrays["offset"],
+            intervals=read_intervals(content),
+        )
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise StateError(
+            f"{path} was cut or altered; remove it, and predictions are the shared model's, with "
+            "everyone's intervals"
+        ) from error
+
+
+def _choice(lab: Lab, predictions: dict[str, np.ndarray], column: int) -> Choice:
+    halves = second_half(lab.held_out, lab.federation.training.seed).astype(np.int64)
+    of_target = {name: predicted[:, column] for name, predicted in predictions.items()}
+    return choose(lab.held_out.targets[:, column], of_target, halves)
+
+
+def _intervals(lab: Lab, release: Release, tried: np.ndarray) -> Intervals:
+    """Calibrate on the lab's own residuals, and on a share of those that the others told."""
+    model, held_out, told = release.model, lab.held_out, release.provenance.calibration
+    head, standardiser = model.head, model.standardiser
+    shared = calibrate(head, standardiser, held_out, lab.federation, None).counts.sum(axis=0)
+    spread = spread_in_units(head, standardiser, held_out.features, lab.federation)
+    own = score_counts(np.abs(held_out.targets - tried) / spread)
+    everyone = np.zeros_like(own) if told is None else told.counts.sum(axis=0)
+    # this lab's own are among everyone's, unless it kept them back
+    return Intervals.calibrated(shrunk(own, np.maximum(everyone - shared, 0.0)))
+
+
+def _last_layer(versions: Versions) -> list[str]:
+    return list(versions.personalised)[-2:]
+
+
+def _versions(arrays: dict[str, np.ndarray], released: ReleasedModel) -> Versions:
+    layer = {
+        name.removeprefix(LAYER): array for name, array in arrays.items() if name.startswith(LAYER)
+    }
+    names = {name.split("/")[1] for name in arrays if name.startswith(ALIGNMENT)}
+    return Versions(
+        model=released.model,
+        personalised=released.model.head | layer,
+        novelty=released.novelty,
+        alignments={
+            name: Alignment(
+                matrix=arrays[f"{ALIGNMENT}{name}/matrix"],
+                offset=arrays[f"{ALIGNMENT}{name}/offset"],
+            )
+            for name in names
+        },
+    )

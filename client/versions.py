@@ -1,0 +1,93 @@
+"""The versions of a shared head that a lab may use: as it is, personalised, on aligned features.
+
+Which of them, for which target, `client.choice` decides on held-out specimens; an offset is found
+there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from client.alignment import Alignment, find_alignment
+from client.choice import ALIGNED, CORAL, PERSONALISED, SHARED
+from client.evaluation import predict_in_units
+from client.personalise import personalised
+from client.specimens import Specimens
+from common.bundle import Model
+from common.federation import Federation
+from common.head import HeadArrays, predict
+from common.novelty import Novelty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """A lab's versions of one model.
+
+    Attributes
+    ----------
+    model : Model
+    personalised : mapping of name to ndarray
+        The head with its last layer trained at the lab.
+    novelty : Novelty or None
+        None where no lab told sums of products: features cannot be aligned then.
+    alignments : mapping of str to Alignment
+        By the name of the version.
+    """
+
+    model: Model
+    personalised: HeadArrays
+    novelty: Novelty | None = None
+    alignments: Mapping[str, Alignment] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, model: Model, training: Specimens, federation: Federation, novelty: Novelty | None
+    ) -> Versions:
+        """Make the versions of a lab with these training specimens.
+
+        Raises
+        ------
+        DivergedError
+            If the personalised head does not stay finite.
+        """
+        features = model.standardiser.features(training.features)
+        own = personalised(
+            model.head,
+            features,
+            model.standardiser.targets(training.targets),
+            federation,
+            training.lab,
+        )
+        alignments = {}
+        if novelty is not None:
+            alignments = {
+                ALIGNED: find_alignment(features, novelty, correlations=False),
+                CORAL: find_alignment(features, novelty, correlations=True),
+            }
+        return cls(model=model, personalised=own, novelty=novelty, alignments=alignments)
+
+    def predictions(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Predict by every version.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_specimens, n_features), as extracted
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_specimens, n_targets), in the targets' units
+        """
+        standardiser = self.model.standardiser
+        found = {
+            SHARED: predict_in_units(self.model.head, standardiser, features),
+            PERSONALISED: predict_in_units(self.personalised, standardiser, features),
+        }
+        standardised = standardiser.features(features)
+        for name, alignment in self.alignments.items():
+            assert self.novelty is not None
+            outputs = predict(self.model.head, alignment(standardised, self.novelty))
+            found[name] = standardiser.in_units(outputs)
+        return found
