@@ -65,9 +65,10 @@ class Preparer:
         try:
             np.save(path, np.concatenate([lab.features for lab in consortium.labs]))
         except OSError as error:
+            why = error.strerror or "the disk is full"
             raise StateError(
-                f"{self._folder.parent}: features for the trials cannot be written "
-                f"({error.strerror or 'the disk is full'}); make room, and run the same command again"
+                f"{self._folder.parent}: features for the trials cannot be written ({why}); make "
+                "room, and run the same command again"
             ) from error
         # folds, groups and measured values are the file's own, whatever the features
         made = Prepared(labs=tuple(map(_without_features, self.own.labs)), features=path)

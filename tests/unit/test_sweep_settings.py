@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 from common.configuration import parse, parse_toml
 from common.errors import ConfigurationError
 from common.federation import Federation
+from simulation.cli_sweep import require_optuna
 from simulation.sweep.sampling import num_points, suggest
 from simulation.sweep.settings import Sweep, read_sweep
 from simulation.sweep.space import Space, space_of
@@ -202,6 +204,12 @@ def test_a_trial_follows_from_those_before_it_alone(sampler: str) -> None:
     # the file's own settings come first, and numbers are short enough to be read
     assert known[0].params == {"training.learning_rate": 1e-3, "head.hidden": "[64]"}
     assert all(len(f"{t.params['training.learning_rate']:.10g}") <= 9 for t in known)
+
+
+def test_a_missing_optuna_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigurationError, match=r"needs optuna: pip install 'crossply\[sweep\]'"):
+        require_optuna()
 
 
 def test_the_guides_sweep_file_is_read() -> None:
