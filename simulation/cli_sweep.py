@@ -48,9 +48,9 @@ def sweep(
     from common.files import held_alone
     from common.stopping import Stopped, StopSignals
     from simulation.report import RESULT as SIMULATED
+    from simulation.sweep.checking import space_of
     from simulation.sweep.report import RESULT, print_sweep, write_sweep
     from simulation.sweep.settings import read_sweep
-    from simulation.sweep.space import space_of
 
     federation = load_federation(folder)
     asked = read_sweep(file)

@@ -51,12 +51,15 @@ class Preparer:
         found = self._known.get(_setting(federation))
         if found is None:
             consortium = self._open(federation)
-            for ours, theirs in zip(self.own.labs, consortium.labs, strict=True):
-                if ours.ids != theirs.ids:
-                    raise LabDataError(
-                        f"{ours.lab}: {len(theirs)} specimens have features under these settings, "
-                        f"and {len(ours)} under the file's own; trials are compared on the same"
-                    )
+            kept, expected = (
+                {lab.lab: lab.ids for lab in one.labs} for one in (consortium, self.own)
+            )
+            if kept != expected:
+                counts = (sum(map(len, ids.values())) for ids in (kept, expected))
+                raise LabDataError(
+                    "{} specimens have features under these settings, and {} under the file's "
+                    "own; trials are compared on the same".format(*counts)
+                )
             found = self._keep(federation, consortium)
         return found
 

@@ -20,6 +20,7 @@ from common.errors import ConfigurationError, StateError
 from common.federation import Federation, load_federation
 from simulation.consortium import Consortium
 from simulation.experiment import run_experiment
+from simulation.sweep.checking import space_of
 from simulation.sweep.nested import Swept, num_steps, run_sweep
 from simulation.sweep.outcome import CHOSEN, OWN, Setting
 from simulation.sweep.page import sweep_page
@@ -27,7 +28,6 @@ from simulation.sweep.plan import plans_of
 from simulation.sweep.preparing import Preparer
 from simulation.sweep.report import sweep_record, trials_csv, write_sweep
 from simulation.sweep.settings import Sweep
-from simulation.sweep.space import space_of
 from simulation.sweep.storage import STUDY, Storage
 from simulation.sweep.trial import HELD_OUT, TRAINED_ON, Job
 

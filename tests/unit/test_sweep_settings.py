@@ -14,9 +14,10 @@ from common.configuration import parse, parse_toml
 from common.errors import ConfigurationError
 from common.federation import Federation
 from simulation.cli_sweep import require_optuna
+from simulation.sweep.checking import space_of
 from simulation.sweep.sampling import num_points, suggest
 from simulation.sweep.settings import Sweep, read_sweep
-from simulation.sweep.space import Space, space_of
+from simulation.sweep.space import Space
 
 RATES = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
