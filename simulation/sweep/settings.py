@@ -124,7 +124,7 @@ class Sweep(Section):
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read a sweep file; whether its keys and values fit a federation is `checking.space_of`'s affair.
+    """Read a sweep file; whether it fits a federation is `checking.space_of`'s affair.
 
     Raises
     ------
