@@ -10,6 +10,7 @@ import typer
 import client.cli
 import server.cli
 import simulation.cli
+import simulation.cli_sweep
 from common.errors import CrossplyError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.add_typer(client.cli.app, name="lab", help="At a lab: check its data, join, take part.")
 app.add_typer(server.cli.app, name="server", help="At the coordinator: invite labs, run them.")
 app.command(name="simulate")(simulation.cli.simulate)
+app.command(name="sweep")(simulation.cli_sweep.sweep)
 app.command(name="demo")(simulation.cli.demo)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -9,7 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.files import write_atomically
 from common.report import causes, sections
 from common.report.blocks import Section, number
-from common.report.content import CoordinatorReport, LabReport, Report, SimulationReport, Target
+from common.report.content import (
+    CoordinatorReport,
+    Head,
+    LabReport,
+    Report,
+    SimulationReport,
+    Target,
+)
 from common.report.drawing import looks
 
 REPORT = "report.html"
@@ -18,6 +26,19 @@ _KINDS = {
     CoordinatorReport: "for the coordinator and all labs",
     SimulationReport: "of a simulation",
     LabReport: "for",
+}
+
+RMSE_MEANING = "root of the mean squared error; large errors weigh more than in the MAE"
+R2_MEANING = "share of the variance that is explained: 1 is perfect, 0 is as good as the mean"
+
+_WORDS = {
+    "alone": "a model that a lab trained on its own specimens only",
+    "together": "the shared model, to which all labs sent weights and no specimens",
+    "personalised": "the shared model, trained a little further on the lab's own specimens",
+    "with offset": "the shared model plus one constant for a lab whose values are shifted",
+    "aligned": "the shared model on features that are given everyone's mean and spread first",
+    "R²": R2_MEANING,
+    "RMSE": RMSE_MEANING,
 }
 
 
@@ -36,6 +57,40 @@ def render(report: Report) -> str:
     >>> "Joining pays for &lt;all&gt;." in page, "What it is worth" in page
     (True, False)
     """
+    kind = _KINDS[type(report)]
+    return render_sections(
+        report.head,
+        sections_of(report),
+        kind=f"{kind} {report.lab}" if isinstance(report, LabReport) else kind,
+        targets=report.evidence.targets,
+        words=_WORDS,
+        is_private=not isinstance(report, CoordinatorReport),
+    )
+
+
+def render_sections(
+    head: Head,
+    sections: Sequence[Section],
+    *,
+    kind: str,
+    targets: Sequence[Target],
+    words: Mapping[str, str],
+    is_private: bool,
+) -> str:
+    """Return a page of some sections.
+
+    Parameters
+    ----------
+    head : Head
+    sections : sequence of Section
+    kind : str
+        What follows the word "Report" under the title.
+    targets : sequence of Target
+    words : mapping of str to str
+        What the page's words mean.
+    is_private : bool
+        Whether single specimens are shown.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -43,13 +98,13 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    kind = _KINDS[type(report)]
     return environment.get_template("template.html").render(
-        head=report.head,
-        kind=f"{kind} {report.lab}" if isinstance(report, LabReport) else kind,
-        is_private=not isinstance(report, CoordinatorReport),
-        targets=[_target(target) for target in report.evidence.targets],
-        sections=sections_of(report),
+        head=head,
+        kind=kind,
+        is_private=is_private,
+        targets=[_target(target) for target in targets],
+        sections=sections,
+        words=words,
     )
 
 
@@ -100,4 +155,4 @@ def _limit(value: float) -> str:
     return f"{value:g}" if abs(value) < 1e6 else number(value)
 
 
-__all__ = ["REPORT", "render", "sections_of", "write_report"]
+__all__ = ["REPORT", "render", "render_sections", "sections_of", "write_report"]

@@ -10,6 +10,7 @@ from client.settings import LabSettings
 from common.configuration import Section
 from common.federation import Federation
 from simulation.scenario import Scenario
+from simulation.sweep.settings import Sweep
 
 
 def keys(model: type[Section], prefix: str = "") -> set[str]:
@@ -125,6 +126,23 @@ def test_keys_of_the_policy() -> None:
     }
 
 
+def test_keys_of_the_sweep_file() -> None:
+    assert keys(Sweep) == {
+        "search.low",
+        "search.high",
+        "search.log",
+        "search.choices",
+        "sampler",
+        "trials",
+        "processes",
+        "seed",
+        "target",
+        "folds",
+        "inner_folds",
+        "trial_deadline",
+    }
+
+
 def options(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:
     named = {option for parameter in command.params for option in parameter.opts}
     found = {prefix: named}
@@ -182,5 +200,6 @@ def test_options_of_the_command() -> None:
             "--out",
             "--json",
         },
+        "crossply sweep": {"folder", "file", "--out", "--json"},
         "crossply demo": {"folder", "--json"},
     }

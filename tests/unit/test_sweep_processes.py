@@ -1,0 +1,77 @@
+"""A process for each trial: what it costs when one dies, hangs or raises."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from common.errors import LabDataError
+from simulation.sweep.processes import Failure, Running, take_finished
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A task that ends in one way or another."""
+
+    how: str
+
+    def run(self) -> list[np.ndarray]:
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.how == "exits":
+            os._exit(3)
+        if self.how == "hangs":
+            time.sleep(300)
+        if self.how == "refuses":
+            raise LabDataError("these settings cannot be")
+        if self.how == "raises":
+            raise ValueError("a bug")
+        # more than a pipe takes at once
+        return [np.arange(100_000.0)]
+
+
+def failure_of(how: str, seconds: float = 300.0) -> Failure:
+    running = Running(Ends(how), seconds)
+    take_finished([running])
+    assert running.answer is not None
+    assert isinstance(running.answer.found, Failure)
+    return running.answer.found
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("killed", "its process was killed (this computer may be out of memory)"),
+        ("crashes", "its process crashed (SIGSEGV)"),
+        ("exits", "its process ended with code 3"),
+        ("raises", "ValueError: a bug"),
+    ],
+)
+def test_what_befalls_a_process_tells_nothing_of_the_settings(how: str, why: str) -> None:
+    assert failure_of(how) == Failure(why=why, is_lasting=False)
+
+
+def test_what_settings_bring_about_lasts() -> None:
+    assert failure_of("refuses") == Failure(why="these settings cannot be", is_lasting=True)
+
+
+def test_one_that_hangs_is_ended() -> None:
+    assert failure_of("hangs", seconds=0.5) == Failure(
+        why="took longer than 0.5 s", is_lasting=False
+    )
+
+
+def test_answers_wait_for_whoever_asks() -> None:
+    both = [Running(Ends("well"), 300.0) for _ in range(2)]
+    while any(running.answer is None for running in both):
+        take_finished(both)
+    for running in both:
+        assert running.answer is not None and not isinstance(running.answer.found, Failure)
+        assert running.answer.found[0].shape == (100_000,)
