@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from simulation.cli import _claim, _new_run
 
 if TYPE_CHECKING:
     from common.federation import Federation
+    from simulation.scenario import Scenario
     from simulation.sweep.nested import Swept
     from simulation.sweep.settings import Sweep
     from simulation.sweep.space import Space
@@ -47,12 +49,14 @@ def sweep(
     from common.federation import load_federation
     from common.files import held_alone
     from common.stopping import Stopped, StopSignals
+    from simulation.possible import load_possible
     from simulation.report import RESULT as SIMULATED
     from simulation.sweep.checking import space_of
     from simulation.sweep.report import RESULT, print_sweep, write_sweep
     from simulation.sweep.settings import read_sweep
 
     federation = load_federation(folder)
+    scenario = load_possible(folder, federation)
     asked = read_sweep(file)
     space = space_of(asked, federation, folder, str(file))
     out = out or _new_run(Path("runs"), f"{federation.name}-sweep")
@@ -60,7 +64,7 @@ def sweep(
     messages = Console(stderr=True)
     try:
         with StopSignals(), held_alone(out / ".lock", f"another sweep is at work in {out}"):
-            swept = _run(folder, asked, space, out)
+            swept = _run(Searched(folder, scenario, asked, space), out)
             write_sweep(swept, out)
     except Stopped:
         command = shlex.join(["crossply", "sweep", str(folder), str(file), "--out", str(out)])
@@ -87,7 +91,17 @@ def require_optuna() -> None:
         raise ConfigurationError("crossply sweep needs optuna: pip install 'crossply[sweep]'")
 
 
-def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
+@dataclass(frozen=True)
+class Searched:
+    """What is searched: labs in a folder, what befalls them, and over which settings."""
+
+    folder: Path
+    scenario: Scenario | None
+    asked: Sweep
+    space: Space
+
+
+def _run(searched: Searched, out: Path) -> Swept:
     import logging
     import shutil
     import tempfile
@@ -102,13 +116,15 @@ def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
     from simulation.sweep.preparing import Preparer, data_digest
     from simulation.sweep.storage import Storage
 
+    asked, space, scenario = searched.asked, searched.space, searched.scenario
     logging.getLogger("flwr").setLevel(logging.WARNING)
     for left_by_a_kill in out.glob(f"{FEATURES}*"):
         shutil.rmtree(left_by_a_kill)
-    datasets = read_datasets(folder, space.federation)
+    datasets = read_datasets(searched.folder, space.federation)
     begun_with = {
         "sweep file": asked.digest(),
         "federation file": space.federation.fingerprint(),
+        "table [simulation]": scenario.model_dump_json() if scenario else "none",
         "data": data_digest(datasets),
     }
     storage = Storage(out, begun_with)
@@ -117,11 +133,17 @@ def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
             steps(Console(stderr=True)) as progress,
             tempfile.TemporaryDirectory(prefix=FEATURES, dir=out) as work,
         ):
-            preparer = Preparer(_opener(folder, progress), Path(work), space.federation)
+            opener = _opener(searched, progress)
+            preparer = Preparer(opener, Path(work), space.federation, scenario)
             chosen = choose_engine("auto", len(preparer.own.labs))
             progress.console.print(chosen.reason, markup=False, highlight=False)
             setting = Setting(
-                sweep=asked, space=space, preparer=preparer, storage=storage, engine=chosen.name
+                sweep=asked,
+                space=space,
+                preparer=preparer,
+                storage=storage,
+                engine=chosen.name,
+                scenario=scenario,
             )
             bar = progress.add_task("trials", total=num_steps(asked, space))
             return run_sweep(setting, on_trial=lambda: progress.advance(bar))
@@ -129,20 +151,25 @@ def _run(folder: Path, asked: Sweep, space: Space, out: Path) -> Swept:
         storage.close()
 
 
-def _opener(folder: Path, progress: Any) -> Callable[[Federation], Any]:
+def _opener(searched: Searched, progress: Any) -> Callable[[Federation], Any]:
     from client.feature_store import FeatureStore, default_folder
-    from simulation.consortium import open_consortium, read_datasets
+    from simulation.consortium import read_datasets
+    from simulation.staging import open_staged, staged
 
     store = FeatureStore(default_folder())
 
     def opened(federation: Federation) -> Any:
-        datasets = read_datasets(folder, federation)
-        count = sum(len(group) for dataset in datasets for group in dataset.micrographs)
-        bar = progress.add_task("micrographs to features", total=count)
-        made = open_consortium(
-            datasets, federation, store, on_micrograph=lambda: progress.advance(bar)
-        )
-        progress.remove_task(bar)
+        bars: list[Any] = []
+
+        def counter(what: str, total: int) -> Callable[[], None]:
+            bar = progress.add_task(what, total=total)
+            bars.append(bar)
+            return lambda: progress.advance(bar)
+
+        datasets = staged(read_datasets(searched.folder, federation), federation, searched.scenario)
+        made = open_staged(datasets, federation, store, searched.scenario, counter)
+        for bar in bars:
+            progress.remove_task(bar)
         return made
 
     return opened

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from common.errors import ConfigurationError
 from common.federation import Federation
+from simulation.scenario import Scenario
 from simulation.sweep.plan import Plan
 from simulation.sweep.preparing import Preparer
 from simulation.sweep.settings import Sweep
@@ -21,13 +22,20 @@ CHOSEN, OWN = "chosen", "own"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all studies of a sweep share."""
+    """What all studies of a sweep share.
+
+    Attributes
+    ----------
+    scenario : Scenario or None
+        What befalls the labs in every trial.
+    """
 
     sweep: Sweep
     space: Space
     preparer: Preparer
     storage: Storage
     engine: str
+    scenario: Scenario | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,6 +15,8 @@ from client.specimens import Specimens
 from common.errors import LabDataError, StateError
 from common.federation import Federation
 from simulation.consortium import Consortium
+from simulation.label_faults import written_targets
+from simulation.scenario import Scenario
 from simulation.sweep.trial import Prepared
 
 OpenConsortium = Callable[[Federation], Consortium]
@@ -31,12 +33,21 @@ class Preparer:
         Where features lie while the sweep runs; they are removed with it.
     own : Federation
         The file's settings: their specimens are what every trial is tried on.
+    scenario : Scenario or None
+        What is wrong with labs' tables.
     """
 
-    def __init__(self, open_consortium: OpenConsortium, folder: Path, own: Federation) -> None:
+    def __init__(
+        self,
+        open_consortium: OpenConsortium,
+        folder: Path,
+        own: Federation,
+        scenario: Scenario | None = None,
+    ) -> None:
         self._open, self._folder = open_consortium, folder
         self._known: dict[str, Prepared] = {}
         self.own = open_consortium(own)
+        self._written = tuple(written_targets(self.own, scenario or Scenario()))
         self._keep(own, self.own)
 
     def prepared(self, federation: Federation) -> Prepared:
@@ -74,7 +85,8 @@ class Preparer:
                 "room, and run the same command again"
             ) from error
         # folds, groups and measured values are the file's own, whatever the features
-        made = Prepared(labs=tuple(map(_without_features, self.own.labs)), features=path)
+        labs = tuple(map(_without_features, self.own.labs))
+        made = Prepared(labs=labs, written=self._written, features=path)
         self._known[_setting(federation)] = made
         return made
 

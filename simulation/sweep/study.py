@@ -131,6 +131,7 @@ class Study:
             prepared=setting.preparer.prepared(federation),
             runs=runs,
             engine=setting.engine,
+            scenario=setting.scenario,
         )
         return Running(job, seconds(setting.sweep.trial_deadline))
 

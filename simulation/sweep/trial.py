@@ -14,7 +14,11 @@ from client.specimens import Specimens
 from common.federation import Federation
 from common.projection import trained_shapes
 from common.threads import one_thread
+from simulation.events import Diary
+from simulation.label_faults import training_on
 from simulation.modes import federated
+from simulation.scenario import Scenario
+from simulation.scripted import Scripted
 
 ABSENT, TRAINED_ON, HELD_OUT = 0, 1, 2
 """What a specimen is in one run."""
@@ -33,11 +37,14 @@ class Prepared:
     ----------
     labs : tuple of Specimens
         Their features are empty.
+    written : tuple of ndarray of shape (n_specimens, n_targets)
+        What each lab trains on: other than what was measured where a scenario says so.
     features : Path
         An ``.npy`` file with the rows of all labs, which processes share.
     """
 
     labs: tuple[Specimens, ...]
+    written: tuple[np.ndarray, ...]
     features: Path
 
     def opened(self) -> list[Specimens]:
@@ -60,12 +67,15 @@ class Job:
         A federation is trained once for each; no specimen is held out twice.
     engine : str
         A key of `simulation.engine`.
+    scenario : Scenario or None
+        What befalls the labs, the same in every trial.
     """
 
     federation: Federation
     prepared: Prepared
     runs: tuple[Roles, ...]
     engine: str
+    scenario: Scenario | None = None
 
     def run(self) -> list[np.ndarray]:
         """Train, and predict what each run holds out.
@@ -83,11 +93,18 @@ class Job:
         labs = self.prepared.opened()
         predicted = [np.full(lab.targets.shape, np.nan) for lab in labs]
         with one_thread():
-            for roles in self.runs:
-                found = federated(self._labs(labs, roles), engine=self.engine)
+            for number, roles in enumerate(self.runs):
+                found = federated(
+                    self._labs(labs, roles), engine=self.engine, scripted=self._scripted(number)
+                )
                 for target, role, values in zip(predicted, roles, found, strict=True):
                     target[role == HELD_OUT] = values
         return predicted
+
+    def _scripted(self, number: int) -> Scripted | None:
+        if self.scenario is None:
+            return None
+        return Scripted(scenario=self.scenario, diary=Diary(), fold=number)
 
     def _labs(self, labs: Sequence[Specimens], roles: Roles) -> list[Lab]:
         """Return the labs of one run.
@@ -99,7 +116,7 @@ class Job:
         privacy = self.federation.privacy.replace(min_specimens=2)
         agreement = self.federation.replace(privacy=privacy.model_dump())
         found = []
-        for lab, role in zip(labs, roles, strict=True):
+        for lab, written, role in zip(labs, self.prepared.written, roles, strict=True):
             measured = np.isfinite(lab.targets).sum(axis=0)
             shares = measured >= self.federation.privacy.min_specimens
             shared = replace(lab, targets=np.where(shares, lab.targets, np.nan))
@@ -108,7 +125,8 @@ class Job:
                 training=shared.take(role == TRAINED_ON),
                 held_out=shared.take(role == HELD_OUT),
             )
-            found.append(made)
+            kept = np.where(shares, written, np.nan)[role == TRAINED_ON]
+            found.append(training_on(made, kept))
         return found
 
 

@@ -20,6 +20,7 @@ from common.errors import ConfigurationError, StateError
 from common.federation import Federation, load_federation
 from simulation.consortium import Consortium
 from simulation.experiment import run_experiment
+from simulation.scenario import Scenario
 from simulation.sweep.checking import space_of
 from simulation.sweep.nested import Swept, num_steps, run_sweep
 from simulation.sweep.outcome import CHOSEN, OWN, Setting
@@ -73,6 +74,7 @@ def setting_of(
     labs: tuple[Specimens, ...] = LABS,
     federation: Federation | None = None,
     opened: Callable[[Federation], Consortium] | None = None,
+    scenario: Scenario | None = None,
     **sweep: Any,
 ) -> Setting:
     own = federation or agreement()
@@ -82,9 +84,10 @@ def setting_of(
     return Setting(
         sweep=asked,
         space=space_of(asked, own, folder, "sweep.toml"),
-        preparer=Preparer(opener, folder, own),
+        preparer=Preparer(opener, folder, own, scenario),
         storage=Storage(folder, {"sweep file": asked.digest()}),
         engine="inprocess",
+        scenario=scenario,
     )
 
 
@@ -157,6 +160,23 @@ def test_the_own_settings_are_judged_as_a_simulation_judges_them(swept: Swept) -
     assert first.params == {"training.learning_rate": 0.01, "head.hidden": "[4]"}
     assert swept.deciding.chosen.value is not None and first.value is not None
     assert swept.deciding.chosen.value <= first.value
+
+
+def test_what_befalls_labs_in_a_simulation_befalls_them_in_trials(tmp_path: Path) -> None:
+    scenario = parse(
+        Scenario,
+        {"label_noise": {"bb": 2.0}, "away": {"a": [2]}, "seed": 5},
+        "federation.toml: [simulation]",
+    )
+    federation = agreement(quorum=0.5)
+    found = swept_in(tmp_path / "run", federation=federation, scenario=scenario, trials=2)
+    consortium = Consortium(federation=federation, labs=LABS)
+    outcome = run_experiment(consortium, modes=("federated",), scenario=scenario)
+    assert {event.kind for event in outcome.diary.events} == {"label noise", "away"}
+    for ours, theirs in zip(found.predicted(OWN), outcome.predicted["federated"], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    plain = run_experiment(consortium, modes=("federated",))
+    assert (plain.predicted["federated"][0] != outcome.predicted["federated"][0]).any()
 
 
 def test_a_sweep_by_hand(swept: Swept) -> None:
