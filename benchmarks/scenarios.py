@@ -39,7 +39,7 @@ ATTACKS: dict[str, dict[str, Any] | None] = {
     "scaled by 10": {"attack": "scaled", "factor": 10.0},
     "labels times 3": {"attack": "label_scale", "factor": 3.0},
     "free riders": {"attack": "free_rider"},
-    "no numbers": {"attack": "nan"},
+    "no numbers": {"attack": "no_numbers"},
 }
 
 DROPOUTS = (0.0, 0.2, 0.4)

@@ -12,7 +12,7 @@ from simulation.scenario import Hostile
 WORDS = {
     "sign_flip": "sent its update the wrong way round",
     "scaled": "sent its update scaled",
-    "nan": "sent no numbers",
+    "no_numbers": "sent no numbers",
     "free_rider": "sent back the head that it was sent",
 }
 """Attacks on what is sent; ``label_scale`` lies in a lab's own table."""
@@ -49,7 +49,7 @@ def tampered(
     """
     if attack.attack == "free_rider":
         return dict(received)
-    if attack.attack == "nan":
+    if attack.attack == "no_numbers":
         return {name: np.full_like(array, np.nan) for name, array in trained.items()}
     factor = -1.0 if attack.attack == "sign_flip" else float(attack.factor or 1.0)
     return {

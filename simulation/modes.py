@@ -80,7 +80,7 @@ def ridge(labs: Sequence[Lab]) -> Predictions:
     It equals the fit of pooled data.
     """
     data = labs[0].federation.model_dump()
-    data["head"]["hidden"] = ()
+    data["head"] |= {"hidden": (), "projection": "none", "components": None}
     data["training"] |= {"strategy": "ridge", "rounds": 1}
     data["training"] |= dict.fromkeys({key for keys in STRATEGY_OPTIONS.values() for key in keys})
     agreement = Federation.model_validate(data)

@@ -59,12 +59,12 @@ class UnitMistake(Section):
 class Hostile(Section):
     """A lab that wants the run to fail, or to have the model for nothing.
 
-    ``sign_flip`` sends its update the wrong way round, ``scaled`` `factor` times as long, ``nan``
-    no numbers; ``free_rider`` sends back the head that it was sent, and claims its specimens;
-    ``label_scale`` trains on values `factor` times as high.
+    ``sign_flip`` sends its update the wrong way round, ``scaled`` `factor` times as long,
+    ``no_numbers`` NaN; ``free_rider`` sends back the head that it was sent, and claims its
+    specimens; ``label_scale`` trains on values `factor` times as high.
     """
 
-    attack: Literal["sign_flip", "scaled", "nan", "label_scale", "free_rider"]
+    attack: Literal["sign_flip", "scaled", "no_numbers", "label_scale", "free_rider"]
     factor: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
     from_round: RoundNumber = 1
 

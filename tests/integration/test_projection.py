@@ -1,5 +1,6 @@
 """A head on a shared projection: folded, saved, equal on both engines, and agreed to the letter."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +25,10 @@ from common.standardise import Standardiser
 from server.rounds import RunOptions, run_federation
 from server.state import Progress, RunResult
 from simulation.batched import BatchedGrid
+from simulation.consortium import Consortium
+from simulation.experiment import run_experiment
 from simulation.grid import InProcessGrid
+from simulation.modes import MODES
 
 SIZES = {"aachen": 30, "bremen": 20, "celle": 25}
 CONFIGS: dict[str, UserConfig] = {name: {"lab": name} for name in SIZES}
@@ -230,6 +234,15 @@ def test_principal_components_that_no_lab_tells_end_the_run() -> None:
 
     with pytest.raises(QuorumError, match="no lab lets them leave"):
         run_federation(InProcessGrid(cast(ClientApp, answer), CONFIGS), federation)
+
+
+def test_all_modes_of_a_simulation_run_beside_a_projection() -> None:
+    federation = agreement("pca")
+    labs = tuple(replace(lab.training, lab=name) for name, lab in make_labs(federation).items())
+    outcome = run_experiment(Consortium(federation=federation, labs=labs))
+    assert set(outcome.predicted) == set(MODES)
+    for mode in ("federated", "centralized", "ridge"):
+        assert outcome.metrics(mode)["strength"]["r2"] > 0.5, mode
 
 
 @pytest.mark.parametrize(

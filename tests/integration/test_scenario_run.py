@@ -79,7 +79,10 @@ ALL_AT_ONCE = {
     "speed_spread": 0.2,
     "slow": {"essen": 40.0},
     "label_noise": 0.1,
-    "hostile": {"bremen": {"attack": "nan", "from_round": 2}, "celle": {"attack": "free_rider"}},
+    "hostile": {
+        "bremen": {"attack": "no_numbers", "from_round": 2},
+        "celle": {"attack": "free_rider"},
+    },
 }
 
 
@@ -91,7 +94,14 @@ def test_both_engines_tell_the_same_story() -> None:
     for ours, theirs in zip(one.predicted["federated"], two.predicted["federated"], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     kinds = {event.kind for event in one.diary.events}
-    assert kinds >= {"label noise", "dropped out", "late", "left for good", "nan", "free rider"}
+    assert kinds >= {
+        "label noise",
+        "dropped out",
+        "late",
+        "left for good",
+        "no numbers",
+        "free rider",
+    }
     assert simulated(ALL_AT_ONCE, **slow).diary == one.diary
     assert simulated(ALL_AT_ONCE | {"seed": 1}, **slow).diary != one.diary
 
@@ -147,11 +157,11 @@ def test_a_straggler_is_left_out_and_the_round_lasts_to_the_deadline() -> None:
 
 
 def test_a_lab_that_sends_no_numbers_is_put_out_by_name() -> None:
-    outcome = simulated({"hostile": {"bremen": {"attack": "nan", "from_round": 2}}})
+    outcome = simulated({"hostile": {"bremen": {"attack": "no_numbers", "from_round": 2}}})
     assert outcome.excluded == {"bremen": "0.weight: holds NaN or infinity"}
     (put_out,) = events(outcome, "put out")
     assert (put_out.lab, put_out.server_round) == ("bremen", 2)
-    assert len(events(outcome, "nan")) == 1
+    assert len(events(outcome, "no numbers")) == 1
     # a fifth of the 110 specimens is predicted, bremen's own too
     assert outcome.metrics("federated")["strength"]["num_specimens"] == 22
 

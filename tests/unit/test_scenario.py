@@ -94,11 +94,11 @@ def test_the_guide_shows_every_key() -> None:
         ({"away": {"a": [0]}}, "away.a.0: Input should be greater than or equal to 1"),
         ({"away": {"a": [2, 5]}, "leave": {"a": 4}}, "cannot be away in round 5 too"),
         (
-            {"leave": {"a": 4}, "hostile": {"a": {"attack": "nan", "from_round": 4}}},
+            {"leave": {"a": 4}, "hostile": {"a": {"attack": "no_numbers", "from_round": 4}}},
             "a leaves for good in round 4, and cannot be hostile from round 4 on",
         ),
         ({"hostile": {"a": {"attack": "scaled"}}}, "factor belongs to scaled and label_scale"),
-        ({"hostile": {"a": {"attack": "nan", "factor": 2.0}}}, 'the attack is "nan"'),
+        ({"hostile": {"a": {"attack": "no_numbers", "factor": 2.0}}}, 'the attack is "no_numbers"'),
         (
             {"hostile": {"a": {"attack": "label_scale", "factor": 2.0, "from_round": 3}}},
             "remove from_round = 3",
@@ -118,7 +118,7 @@ def test_what_contradicts_itself_is_one_sentence(table: dict[str, Any], sentence
         ({"leave": {"a": 11}}, "leave.a names round 11, and training.rounds is 10"),
         ({"away": {"a": [1, 12]}}, "away.a names round 12, and training.rounds is 10"),
         (
-            {"hostile": {"a": {"attack": "nan", "from_round": 11}}},
+            {"hostile": {"a": {"attack": "no_numbers", "from_round": 11}}},
             "hostile.a.from_round names round 11",
         ),
         (
@@ -145,7 +145,7 @@ def test_ridge_has_no_rounds_that_anything_could_happen_in(key: str) -> None:
     ridge = Federation.model_validate(
         AGREEMENT | {"head": {"hidden": []}, "training": {"strategy": "ridge", "rounds": 1}}
     )
-    table = {"dropout": 0.2} if key == "dropout" else {"hostile": {"a": {"attack": "nan"}}}
+    table = {"dropout": 0.2} if key == "dropout" else {"hostile": {"a": {"attack": "no_numbers"}}}
     with pytest.raises(ConfigurationError, match=f'{key} is about rounds.* strategy = "ridge"'):
         require_possible(scenario(**table), ridge)
     require_possible(scenario(label_noise=0.1), ridge)
