@@ -26,9 +26,9 @@ from common.errors import QuorumError
 from common.federation import Federation, load_federation
 from simulation.consortium import Consortium, read_datasets
 from simulation.experiment import run_experiment
-from simulation.partition import names_of_labs
-from simulation.scenario import Scenario
-from simulation.staging import open_staged, staged
+from simulation.scenarios.partition import names_of_labs
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.staging import open_staged, staged
 
 SET = "mechanical_mnist_ue"
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

@@ -13,6 +13,9 @@ from common.seeds import seed_for
 
 FEWEST_GROUPS = 5
 RESAMPLES = 4000
+MOST_NAMED = 12
+"""Labs in one clause of a sentence; of more, it says how many there are."""
+
 CONFIDENCE = 0.95
 
 JOIN, HOLD, NO_DIFFERENCE, TOO_FEW = "join", "hold", "no difference", "too few to tell"
@@ -210,9 +213,13 @@ a (25 % smaller), and makes no clear difference for b.'
         ("does not pay for", _changes(found, HOLD, several=len(targets) > 1)),
         ("makes no clear difference for", list(dict.fromkeys(unclear))),
     ]
-    said = ", and ".join(f"{words} {_and(labs)}" for words, labs in clauses if labs)
+    said = ", and ".join(f"{words} {_named(labs)}" for words, labs in clauses if labs)
     lead = f"Over all labs the error {overall} together than alone"
     return f"{lead}; {said if said.startswith('joining') else f'joining {said}'}."
+
+
+def _named(labs: list[str]) -> str:
+    return _and(labs) if len(labs) <= MOST_NAMED else f"{len(labs)} labs"
 
 
 def _overall_share(found: Sequence[Gain], target: str) -> float:

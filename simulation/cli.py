@@ -132,10 +132,11 @@ def run_and_report(
 
     from common.federation import load_federation
     from simulation.engine import require_engine
-    from simulation.possible import load_possible
-    from simulation.report import RESULT, print_summary, result_record, write_run
+    from simulation.report import RESULT, result_record, write_run
     from simulation.running import Order, run
-    from simulation.tracking import require_trackers
+    from simulation.scenarios.possible import load_possible
+    from simulation.summary import print_summary
+    from simulation.tracking.trackers import require_trackers
 
     trackers = require_trackers(track)
     require_engine(engine)

@@ -15,7 +15,7 @@ from simulation.cli import _claim, _new_run
 
 if TYPE_CHECKING:
     from common.federation import Federation
-    from simulation.scenario import Scenario
+    from simulation.scenarios.scenario import Scenario
     from simulation.sweep.nested import Swept
     from simulation.sweep.settings import Sweep
     from simulation.sweep.space import Space
@@ -49,8 +49,8 @@ def sweep(
     from common.federation import load_federation
     from common.files import held_alone
     from common.stopping import Stopped, StopSignals
-    from simulation.possible import load_possible
     from simulation.report import RESULT as SIMULATED
+    from simulation.scenarios.possible import load_possible
     from simulation.sweep.checking import space_of
     from simulation.sweep.report import RESULT, print_sweep, write_sweep
     from simulation.sweep.settings import read_sweep
@@ -154,7 +154,7 @@ def _run(searched: Searched, out: Path) -> Swept:
 def _opener(searched: Searched, progress: Any) -> Callable[[Federation], Any]:
     from client.feature_store import FeatureStore, default_folder
     from simulation.consortium import read_datasets
-    from simulation.staging import open_staged, staged
+    from simulation.scenarios.staging import open_staged, staged
 
     store = FeatureStore(default_folder())
 

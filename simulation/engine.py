@@ -14,8 +14,8 @@ from client.app import client_app
 from client.lab import Lab
 from common.errors import ConfigurationError
 from simulation.batched import BatchedGrid
-from simulation.flower_ray import on_ray
 from simulation.grid import InProcessGrid
+from simulation.ray.flower_ray import on_ray
 
 T = TypeVar("T")
 

@@ -17,13 +17,13 @@ from common.metrics import ErrorSums
 from common.threads import one_thread
 from server.state import RoundRecord, RunResult
 from simulation.consortium import Consortium
-from simulation.events import Diary
 from simulation.evidence import Evidence, note_federated, note_local
-from simulation.label_faults import events_of_data, training_on, written_targets
 from simulation.modes import MODES, federated, local
 from simulation.round_clock import OnRound
-from simulation.scenario import Scenario
-from simulation.scripted import Scripted
+from simulation.scenarios.events import Diary
+from simulation.scenarios.label_faults import events_of_data, training_on, written_targets
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.scripted import Scripted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

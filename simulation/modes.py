@@ -20,7 +20,7 @@ from server.state import RunResult
 from simulation.engine import on_grid
 from simulation.memory import unsearched
 from simulation.round_clock import OnRound, timed
-from simulation.scripted import Scripted, run_scripted
+from simulation.scenarios.scripted import Scripted, run_scripted
 
 Predictions = list[np.ndarray]
 

@@ -29,9 +29,9 @@ from simulation.crosslab import (
     lab_contributions,
     left_out,
 )
-from simulation.events import virtual_time
 from simulation.experiment import Outcome
-from simulation.happened import happenings
+from simulation.scenarios.events import virtual_time
+from simulation.scenarios.happened import happenings
 from simulation.verdict import gains
 
 SHOWN = ("federated", "local")

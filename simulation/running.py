@@ -18,9 +18,9 @@ from simulation.consortium import Consortium, read_datasets
 from simulation.engine import choose_engine
 from simulation.experiment import Outcome, run_experiment
 from simulation.live_view import LiveView
-from simulation.scenario import Scenario
-from simulation.staging import open_staged, staged
-from simulation.tracking import Error, Tracker, tracked
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.staging import open_staged, staged
+from simulation.tracking.trackers import Error, Tracker, tracked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Order:
     engine : str
         A name of `simulation.cli.ENGINE_NAMES`.
     trackers : tuple of str
-        Keys of `simulation.tracking.TRACKERS`.
+        Keys of `simulation.tracking.trackers.TRACKERS`.
     out : Path
         The run's folder, which is there.
     """

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from common.errors import ConfigurationError
 from common.federation import Federation
-from simulation.scenario import Scenario
+from simulation.scenarios.scenario import Scenario
 from simulation.sweep.plan import Plan
 from simulation.sweep.preparing import Preparer
 from simulation.sweep.settings import Sweep

@@ -15,8 +15,8 @@ from client.specimens import Specimens
 from common.errors import LabDataError, StateError
 from common.federation import Federation
 from simulation.consortium import Consortium
-from simulation.label_faults import written_targets
-from simulation.scenario import Scenario
+from simulation.scenarios.label_faults import written_targets
+from simulation.scenarios.scenario import Scenario
 from simulation.sweep.trial import Prepared
 
 OpenConsortium = Callable[[Federation], Consortium]

@@ -14,11 +14,11 @@ from client.specimens import Specimens
 from common.federation import Federation
 from common.projection import trained_shapes
 from common.threads import one_thread
-from simulation.events import Diary
-from simulation.label_faults import training_on
 from simulation.modes import federated
-from simulation.scenario import Scenario
-from simulation.scripted import Scripted
+from simulation.scenarios.events import Diary
+from simulation.scenarios.label_faults import training_on
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.scripted import Scripted
 
 ABSENT, TRAINED_ON, HELD_OUT = 0, 1, 2
 """What a specimen is in one run."""

@@ -22,7 +22,8 @@ from simulation.experiment import Outcome, folds_of_labs, run_experiment
 from simulation.modes import MODES
 from simulation.page import simulation_report
 from simulation.parity import TITLES, parity_png
-from simulation.report import MODE_LABELS, predictions_csv, print_summary, result_record, write_run
+from simulation.report import MODE_LABELS, predictions_csv, result_record, write_run
+from simulation.summary import print_summary
 from simulation.verdict import gains
 
 

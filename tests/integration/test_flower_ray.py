@@ -27,11 +27,11 @@ from common.federation import Federation
 from common.messages import HANDSHAKE, Terms, message_to
 from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RoundRecord, RunResult
-from simulation import flower_ray
 from simulation.engine import make_grid, on_grid, require_engine
-from simulation.flower_process import FAILED, NUMBERS, relay
-from simulation.flower_ray import RayGrid
 from simulation.grid import InProcessGrid
+from simulation.ray import flower_ray
+from simulation.ray.flower_process import FAILED, NUMBERS, relay
+from simulation.ray.flower_ray import RayGrid
 
 needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason='Ray is not installed: pip install "crossply[ray]"'

@@ -15,9 +15,9 @@ from common.configuration import parse
 from common.errors import ConfigurationError, LabDataError
 from common.federation import Federation
 from simulation.consortium import open_consortium
-from simulation.rephotographs import microscope_of, num_shifted, shift_events, shifted
-from simulation.scenario import Scenario
-from simulation.staging import open_staged, staged
+from simulation.scenarios.rephotographs import microscope_of, num_shifted, shift_events, shifted
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.staging import open_staged, staged
 
 
 def scenario(**table: Any) -> Scenario:

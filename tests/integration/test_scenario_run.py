@@ -16,12 +16,12 @@ from server.rounds import RunOptions
 from server.state import RunResult
 from simulation.consortium import Consortium
 from simulation.engine import make_grid
-from simulation.events import Diary, Event
 from simulation.experiment import Outcome, run_experiment
-from simulation.label_faults import written_targets
 from simulation.report import result_record, write_run
-from simulation.scenario import Scenario, load_scenario
-from simulation.scripted import Scripted, run_scripted
+from simulation.scenarios.events import Diary, Event
+from simulation.scenarios.label_faults import written_targets
+from simulation.scenarios.scenario import Scenario, load_scenario
+from simulation.scenarios.scripted import Scripted, run_scripted
 
 SIZES = {"aachen": 20, "bremen": 15, "celle": 25, "dresden": 30, "essen": 20}
 

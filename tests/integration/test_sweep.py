@@ -20,7 +20,7 @@ from common.errors import ConfigurationError, StateError
 from common.federation import Federation, load_federation
 from simulation.consortium import Consortium
 from simulation.experiment import run_experiment
-from simulation.scenario import Scenario
+from simulation.scenarios.scenario import Scenario
 from simulation.sweep.checking import space_of
 from simulation.sweep.nested import Swept, num_steps, run_sweep
 from simulation.sweep.outcome import CHOSEN, OWN, Setting

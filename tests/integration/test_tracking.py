@@ -12,7 +12,7 @@ import pytest
 from common.errors import ConfigurationError
 from common.federation import Federation
 from common.round_log import RoundLine
-from simulation.tracking import TRACKERS, Error, require_trackers, settings_of, tracked
+from simulation.tracking.trackers import TRACKERS, Error, require_trackers, settings_of, tracked
 
 LAB = "aachen-steel"
 

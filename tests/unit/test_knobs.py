@@ -9,7 +9,7 @@ from client.policy import Policy
 from client.settings import LabSettings
 from common.configuration import Section
 from common.federation import Federation
-from simulation.scenario import Scenario
+from simulation.scenarios.scenario import Scenario
 from simulation.sweep.settings import Sweep
 
 

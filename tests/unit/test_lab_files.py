@@ -9,7 +9,7 @@ import numpy as np
 from client.lab import Lab, split_lab
 from client.specimens import Specimens
 from common.federation import Federation
-from simulation.lab_files import open_labs, write_labs
+from simulation.ray.lab_files import open_labs, write_labs
 
 FEDERATION = Federation.model_validate(
     {

@@ -12,9 +12,9 @@ from client.dataset import Dataset, Micrograph
 from common.configuration import parse
 from common.errors import ConfigurationError
 from common.federation import Federation
-from simulation.partition import dirichlet, iid, power_law
-from simulation.scenario import Scenario
-from simulation.virtual_labs import cut
+from simulation.scenarios.partition import dirichlet, iid, power_law
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.virtual_labs import cut
 
 FEDERATION = Federation.model_validate(
     {

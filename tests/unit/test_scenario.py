@@ -11,9 +11,9 @@ import tomli_w
 from common.configuration import parse
 from common.errors import ConfigurationError
 from common.federation import Federation, load_federation, parse_federation
-from simulation.partition import names_of_labs
-from simulation.possible import load_possible, require_labs, require_possible
-from simulation.scenario import Scenario, load_scenario
+from simulation.scenarios.partition import names_of_labs
+from simulation.scenarios.possible import load_possible, require_labs, require_possible
+from simulation.scenarios.scenario import Scenario, load_scenario
 
 AGREEMENT: dict[str, Any] = {
     "name": "test",

@@ -10,10 +10,10 @@ from flwr.serverapp import Grid
 from client.lab import Lab
 from server.rounds import RunOptions, run_federation
 from server.state import RunResult
-from simulation.events import Diary, Event
-from simulation.scenario import Scenario
-from simulation.scenario_grid import ScenarioGrid
-from simulation.script import Script
+from simulation.scenarios.events import Diary, Event
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.scenario_grid import ScenarioGrid
+from simulation.scenarios.script import Script
 
 
 @dataclass(frozen=True, kw_only=True)

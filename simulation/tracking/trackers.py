@@ -175,10 +175,10 @@ def _opened(name: str, folder: Path, federation: Federation) -> Tracker:
     try:
         # their libraries take seconds to import
         if name == "tensorboard":
-            from simulation.tensorboard_tracker import TensorBoardTracker
+            from simulation.tracking.tensorboard_tracker import TensorBoardTracker
 
             return TensorBoardTracker(folder, settings)
-        from simulation.mlflow_tracker import MlflowTracker
+        from simulation.tracking.mlflow_tracker import MlflowTracker
 
         return MlflowTracker(folder, federation.name, settings)
     except Exception as error:

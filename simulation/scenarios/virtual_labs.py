@@ -19,7 +19,7 @@ from client.specimens import Specimens
 from common.errors import ConfigurationError, LabDataError
 from common.federation import Federation
 from simulation.consortium import Consortium, groups_across
-from simulation.partition import (
+from simulation.scenarios.partition import (
     DEFAULT_ALPHA,
     DEFAULT_EXPONENT,
     dirichlet,
@@ -29,8 +29,8 @@ from simulation.partition import (
     require_enough,
     require_whole_groups_go_round,
 )
-from simulation.possible import require_labs, require_possible
-from simulation.scenario import Scenario
+from simulation.scenarios.possible import require_labs, require_possible
+from simulation.scenarios.scenario import Scenario
 
 
 def seed_of(scenario: Scenario, federation: Federation) -> int:

@@ -15,8 +15,8 @@ from common.errors import ConfigurationError, UnitError
 from common.federation import Federation
 from common.units import convert, same_unit
 from server.roster import quorum_of
-from simulation.partition import names_of_labs
-from simulation.scenario import Scenario, UnitMistake, load_scenario, of_lab
+from simulation.scenarios.partition import names_of_labs
+from simulation.scenarios.scenario import Scenario, UnitMistake, load_scenario, of_lab
 
 IN_ROUNDS = ("dropout", "away", "leave", "slow", "speed_spread", "seconds_per_specimen")
 """What befalls labs in rounds of training."""

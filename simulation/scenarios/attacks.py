@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.head import HeadArrays
-from simulation.scenario import Hostile
+from simulation.scenarios.scenario import Hostile
 
 WORDS = {
     "sign_flip": "sent its update the wrong way round",

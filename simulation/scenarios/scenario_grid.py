@@ -29,10 +29,10 @@ from common.messages import (
 from common.records import RecordReader, array_record
 from server.grid import RunGrid
 from server.rounds import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from simulation.attacks import in_words, tampered
-from simulation.events import Diary, Event, RoundTime
-from simulation.scenario import Hostile
-from simulation.script import LATE, LEFT, Script
+from simulation.scenarios.attacks import in_words, tampered
+from simulation.scenarios.events import Diary, Event, RoundTime
+from simulation.scenarios.scenario import Hostile
+from simulation.scenarios.script import LATE, LEFT, Script
 
 MOST_ATTEMPTS = 20
 """At one round, before a run that stays below its quorum ends."""

@@ -18,10 +18,10 @@ from common.federation import Federation
 from common.seeds import seed_for
 from common.units import convert
 from simulation.consortium import Consortium
-from simulation.events import Event
-from simulation.rephotographs import shift_events
-from simulation.scenario import Scenario, of_lab
-from simulation.virtual_labs import seed_of
+from simulation.scenarios.events import Event
+from simulation.scenarios.rephotographs import shift_events
+from simulation.scenarios.scenario import Scenario, of_lab
+from simulation.scenarios.virtual_labs import seed_of
 
 
 def written_targets(consortium: Consortium, scenario: Scenario) -> list[np.ndarray]:

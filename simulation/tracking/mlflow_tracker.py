@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.round_log import RoundLine
-from simulation.tracking import Error, Setting, scalars
+from simulation.tracking.trackers import Error, Setting, scalars
 
 DATABASE = "mlflow.db"
 

@@ -10,9 +10,9 @@ from client.dataset import Dataset
 from client.feature_store import FeatureStore
 from common.federation import Federation
 from simulation.consortium import Consortium, open_consortium
-from simulation.rephotographs import num_shifted, shifted
-from simulation.scenario import Scenario
-from simulation.virtual_labs import cut, gather
+from simulation.scenarios.rephotographs import num_shifted, shifted
+from simulation.scenarios.scenario import Scenario
+from simulation.scenarios.virtual_labs import cut, gather
 
 Counter = Callable[[str, int], Callable[[], None]]
 """Given what is counted and how many there are, returns what is called for each."""

@@ -18,7 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from common.round_log import RoundLine
-from simulation.tracking import Error, Setting, scalars
+from simulation.tracking.trackers import Error, Setting, scalars
 
 FOLDER, WHOLE = "tensorboard", "run"
 

@@ -1,8 +1,8 @@
 """Virtual labs on Flower's own Ray engine: the same two apps, a process for each core.
 
 The coordinator runs here. Flower and Ray run in a process that is started for it
-(`simulation.flower_process`), with a session of its own: whatever becomes of them, they end with
-it, and the run here ends with a sentence. Labs' specimens lie in files, which Ray's processes
+(`simulation.ray.flower_process`), with a session of its own: whatever becomes of them, they end
+with it, and the run here ends with a sentence. Labs' specimens lie in files, which Ray's processes
 open: a message carries none.
 
 Where ``RAY_ADDRESS`` names a cluster that runs already, it is used, and the files must lie where
@@ -32,8 +32,8 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from client.lab import Lab
 from common.errors import EngineError, known_code, shortened
 from server.grid import RunGrid
-from simulation.flower_process import FAILED, NODES, NUMBERS, PULL_S, REPLY
-from simulation.lab_files import write_labs
+from simulation.ray.flower_process import FAILED, NODES, NUMBERS, PULL_S, REPLY
+from simulation.ray.lab_files import write_labs
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def _engine(labs: str, num_labs: int) -> Iterator[RayGrid]:
     ray_files = tempfile.TemporaryDirectory(prefix="crossply-ray-", ignore_cleanup_errors=True)
     with ray_files as ray_folder, Connection(ours.detach()) as wire:
         with theirs:
-            command = ["simulation.flower_process", str(theirs.fileno()), labs, ray_folder]
+            command = ["simulation.ray.flower_process", str(theirs.fileno()), labs, ray_folder]
             engine = subprocess.Popen(
                 [sys.executable, "-m", *command, str(num_labs)],
                 pass_fds=[theirs.fileno()],

@@ -26,10 +26,10 @@ from common.cores import usable_cores
 from common.errors import ConfigurationError, LabDataError
 from common.federation import Federation
 from common.seeds import seed_for
-from simulation.events import Event
 from simulation.microscopes import Microscope, expose, save
-from simulation.scenario import Scenario, of_lab
-from simulation.virtual_labs import seed_of
+from simulation.scenarios.events import Event
+from simulation.scenarios.scenario import Scenario, of_lab
+from simulation.scenarios.virtual_labs import seed_of
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from common.report.content import Happening
-from simulation.events import told_in_rows
 from simulation.experiment import Outcome
-from simulation.virtual_labs import seed_of
+from simulation.scenarios.events import told_in_rows
+from simulation.scenarios.virtual_labs import seed_of
 
 MOST_ROWS = 200
 """Of what happened in a report; all of it stands in ``result.json``."""

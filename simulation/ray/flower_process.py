@@ -1,11 +1,11 @@
-"""Flower's Ray engine in a process of its own, which `simulation.flower_ray` starts and ends.
+"""Flower's Ray engine in a process of its own, which `simulation.ray.flower_ray` starts and ends.
 
-python -m simulation.flower_process DESCRIPTOR LABS RAY NUMBER
+python -m simulation.ray.flower_process DESCRIPTOR LABS RAY NUMBER
 
-DESCRIPTOR is a socket to the coordinator, LABS the folder that `simulation.lab_files` wrote, RAY a
-folder for Ray's own files. The ServerApp here is a relay: what it reads from the socket it sends to
-the labs on Flower's grid, and what they answer it writes to the socket. When the other end is
-closed, the run is over.
+DESCRIPTOR is a socket to the coordinator, LABS the folder that `simulation.ray.lab_files` wrote,
+RAY a folder for Ray's own files. The ServerApp here is a relay: what it reads from the socket it
+sends to the labs on Flower's grid, and what they answer it writes to the socket. When the other end
+is closed, the run is over.
 
 A frame is one letter and what belongs to it. To here: a request, JSON, and then the records that
 it speaks of. From here: the nodes, once; the numbers of the messages of a request; a reply; or one
@@ -35,7 +35,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from client.app import client_app
 from common.cores import usable_cores
-from simulation.lab_files import lab_of_node
+from simulation.ray.lab_files import lab_of_node
 
 NODES, NUMBERS, REPLY, FAILED = b"n", b"i", b"r", b"f"
 

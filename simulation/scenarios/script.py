@@ -11,8 +11,8 @@ import numpy as np
 from common.federation import Federation
 from common.seeds import seed_for
 from common.units import seconds
-from simulation.scenario import Hostile, Scenario, of_lab
-from simulation.virtual_labs import seed_of
+from simulation.scenarios.scenario import Hostile, Scenario, of_lab
+from simulation.scenarios.virtual_labs import seed_of
 
 LEFT, AWAY, DROPPED_OUT, LATE = "left for good", "away", "dropped out", "late"
 

@@ -1,0 +1,1 @@
+"""The same apps on Flower's Ray engine."""

@@ -1,0 +1,1 @@
+"""Telling TensorBoard or MLflow how a run goes."""
