@@ -2,7 +2,7 @@
 
 Decided on held-out specimens and tried on others: the specimens are in blocks (folds, or two halves
 where there is one split), and the choice for one block is made on all the others. A version of
-its own is accepted only where it is better by more than a standard error.
+its own is accepted only where it is clearly better.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ OWN_VERSIONS = (PERSONALISED, ALIGNED, CORAL)
 
 FEWEST = 5
 """Specimens that a choice is made on at least."""
+
+CLEARLY = 1.4
+"""Standard errors by which a version of its own has to be better: one of several versions is better
+by one standard error by chance too often."""
 
 PRIOR = 5.0
 """An offset is shrunk as if so many specimens more had shown none."""
@@ -85,7 +89,7 @@ def _best(measured: np.ndarray, versions: Mapping[str, np.ndarray]) -> tuple[str
     clear = {
         name: float(gain.mean())
         for name, gain in gains.items()
-        if np.isfinite(gain).all() and gain.mean() > gain.std(ddof=1) / np.sqrt(count)
+        if np.isfinite(gain).all() and gain.mean() > CLEARLY * gain.std(ddof=1) / np.sqrt(count)
     }
     best = max(clear, key=lambda name: clear[name], default=SHARED)
     return best, offset
