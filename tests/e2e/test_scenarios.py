@@ -50,7 +50,7 @@ def test_a_scenario_from_the_command_line(
     simulate: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     settings = [
-        "simulation.scenarios.partition=dirichlet",
+        "simulation.partition=dirichlet",
         "simulation.labs=4",
         "simulation.alpha=0.3",
         "simulation.target=modulus",
