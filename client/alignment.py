@@ -46,7 +46,7 @@ class Alignment:
         """
         z = _coordinates(features, novelty)
         moved = z @ self.matrix + self.offset - z
-        aligned: np.ndarray = features + moved @ np.linalg.pinv(novelty.directions)
+        aligned: np.ndarray = features + moved @ novelty.inverse
         return aligned.astype(np.float32, copy=False)
 
 

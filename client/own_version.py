@@ -7,8 +7,10 @@ of specimens.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from common.release import Release, ReleasedModel, read_intervals
 
 log = logging.getLogger(__name__)
 
-OF_RELEASE, CHOSEN = "of-release", "chosen"
+OF_RELEASE, CHOSEN, SUM = "of-release", "chosen", "sha256"
 LAYER, ALIGNMENT = "layer/", "alignment/"
 
 
@@ -82,7 +84,8 @@ class OwnVersion:
         for version, alignment in self.versions.alignments.items():
             arrays |= {f"{ALIGNMENT}{version}/{name}": a for name, a in vars(alignment).items()}
         held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        return save_tensors(held, {OF_RELEASE: digest, CHOSEN: json.dumps(self.chosen)})
+        facts = {OF_RELEASE: digest, CHOSEN: json.dumps(self.chosen)}
+        return save_tensors(held, facts | {SUM: _sum_of(held, facts)})
 
 
 def own_path(model: Path) -> Path:
@@ -164,6 +167,9 @@ def load_own_version(model: Path, released: ReleasedModel) -> OwnVersion | None:
             return None
         content = path.read_bytes()
         arrays = load_tensors(content)
+        facts = {name: metadata[name] for name in (OF_RELEASE, CHOSEN)}
+        if metadata[SUM] != _sum_of(arrays, facts):
+            raise ValueError("its SHA-256 is another one")
         return OwnVersion(
             versions=_versions(arrays, released),
             chosen=tuple(json.loads(metadata[CHOSEN])),
@@ -175,6 +181,14 @@ def load_own_version(model: Path, released: ReleasedModel) -> OwnVersion | None:
             f"{path} was cut or altered; remove it, and predictions are the shared model's, with "
             "everyone's intervals"
         ) from error
+
+
+def _sum_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a file's arrays and of what is said about them."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(arrays):
+        found.update(name.encode() + arrays[name].tobytes())
+    return found.hexdigest()
 
 
 def _choice(lab: Lab, predictions: dict[str, np.ndarray], column: int) -> Choice:

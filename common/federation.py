@@ -344,6 +344,16 @@ class Federation(Section):
         """Middle of each target's range: the public constants that sums are taken about."""
         return np.array([sum(target.range) / 2 for target in self.targets.values()])
 
+    def to_share(self) -> dict[str, Any]:
+        """Return the file as it may be handed on: of a weights file its name, and nobody's folder.
+
+        It is looked for beside the file that names it.
+        """
+        data = self.model_dump(mode="json", exclude_none=True)
+        if self.backbone.sha256 is not None:
+            data["backbone"]["weights"] = Path(self.backbone.weights).name
+        return data
+
     def canonical_json(self) -> str:
         """Return the file as JSON with sorted keys and no blanks, the text that is hashed.
 

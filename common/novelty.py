@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -39,6 +40,12 @@ class Novelty:
     directions: np.ndarray
     mean: np.ndarray
     threshold: float
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """The pseudoinverse of the directions, of shape (n_directions, n_features)."""
+        found: np.ndarray = np.linalg.pinv(self.directions)
+        return found
 
     @classmethod
     def of(cls, sums: GramSums, basis: np.ndarray) -> Novelty:

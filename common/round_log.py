@@ -131,9 +131,9 @@ class RoundLog:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                _append_whole(descriptor, content)
-                if time.monotonic() - self._synced >= self._synced_every:
-                    os.fsync(descriptor)
+                is_due = time.monotonic() - self._synced >= self._synced_every
+                _append_whole(descriptor, content, synced=is_due)
+                if is_due:
                     self._synced = time.monotonic()
             finally:
                 os.close(descriptor)
@@ -151,12 +151,14 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _append_whole(descriptor: int, content: bytes) -> None:
+def _append_whole(descriptor: int, content: bytes, *, synced: bool) -> None:
     size = os.fstat(descriptor).st_size
     try:
         written = os.write(descriptor, content)
         while written < len(content):
             written += os.write(descriptor, content[written:])
+        if synced:
+            os.fsync(descriptor)
     except OSError:
         os.ftruncate(descriptor, size)
         raise

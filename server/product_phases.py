@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import Message
 
 from common.components import num_components, principal_basis
-from common.errors import QuorumError
+from common.errors import ConfigurationError
 from common.messages import COMPONENTS, GRAM, BasisRequest, ComponentsReply, GramReply, message_to
 from common.projection import directions, find_projection
 from common.standardise import Standardiser
@@ -35,7 +35,10 @@ class ProductPhases(Asker):
         Raises
         ------
         QuorumError
-            If principal components were agreed, and no lab lets its sums leave it.
+            If too few labs answer.
+        ConfigurationError
+            If principal components were agreed, and no lab lets its sums leave it: waiting is in
+            vain.
         """
         found = find_projection(
             self.federation,
@@ -43,9 +46,9 @@ class ProductPhases(Asker):
             lambda basis: self._multiply(standardiser, basis),
         )
         if found is None and self.federation.head.projection == "pca":
-            raise QuorumError(
-                'principal components: head.projection = "pca" needs sums of products, and no lab '
-                "lets them leave; one that does, or another agreement, is needed"
+            raise ConfigurationError(
+                'head.projection = "pca" needs sums of products, and no lab lets them leave it; '
+                "agree on another projection, or on gram-sums in the labs' policy.toml"
             )
         return found
 

@@ -109,7 +109,7 @@ def demo(
         modes=MODE_NAMES,
         folds=5,
         assignments=[],
-        out=_new_run(folder, "run"),
+        out=new_run_folder(folder, "run"),
         as_json=as_json,
     )
 
@@ -142,8 +142,8 @@ def run_and_report(
     require_engine(engine)
     federation = load_federation(folder, assignments)
     scenario = load_possible(folder, federation, assignments)
-    out = out or _new_run(Path("runs"), federation.name)
-    _claim(out, RESULT)
+    out = out or new_run_folder(Path("runs"), federation.name)
+    claim_folder(out, RESULT)
     order = Order(
         folder=folder,
         federation=federation,
@@ -185,9 +185,10 @@ def _engine(chosen: str) -> str:
     return chosen
 
 
-def _claim(out: Path, result: str) -> None:
+def claim_folder(out: Path, result: str) -> None:
     """Make the run's folder before any work, so that a bad name costs no training."""
-    if (out / result).exists():
+    others = [path for pattern in ("study.db", "*.checkpoint") for path in out.glob(pattern)]
+    if (out / result).exists() or (others and result == "result.json"):
         raise ConfigurationError(f"{out} holds a run already; name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -197,7 +198,7 @@ def _claim(out: Path, result: str) -> None:
         raise ConfigurationError(f"{out} cannot be written to: {error.strerror}") from error
 
 
-def _new_run(parent: Path, name: str) -> Path:
+def new_run_folder(parent: Path, name: str) -> Path:
     """Name a folder that is not there yet after the present time."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "run"
     stem = f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import ConfigurationError
-from simulation.cli import _claim, _new_run
+from simulation.cli import claim_folder, new_run_folder
 
 if TYPE_CHECKING:
     from common.federation import Federation
@@ -59,8 +59,8 @@ def sweep(
     scenario = load_possible(folder, federation)
     asked = read_sweep(file)
     space = space_of(asked, federation, folder, str(file))
-    out = out or _new_run(Path("runs"), f"{federation.name}-sweep")
-    _claim(out, SIMULATED)
+    out = out or new_run_folder(Path("runs"), f"{federation.name}-sweep")
+    claim_folder(out, SIMULATED)
     messages = Console(stderr=True)
     try:
         with StopSignals(), held_alone(out / ".lock", f"another sweep is at work in {out}"):

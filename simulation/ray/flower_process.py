@@ -19,7 +19,6 @@ import logging
 import os
 import shutil
 import sys
-import time
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -121,7 +120,10 @@ def relay(grid: Grid, wire: Connection, num_labs: int) -> None:
     requests: Queue[list[bytes] | None] = Queue()
     Thread(target=_read, args=(wire, requests), daemon=True).start()
     while len(nodes := list(grid.get_node_ids())) < num_labs:
-        time.sleep(PULL_S)
+        # nothing is asked before the nodes are told: all that comes is the end
+        with suppress(Empty):
+            requests.get(timeout=PULL_S)
+            return
     wire.send_bytes(NODES + json.dumps(nodes).encode())
     waiting: set[str] = set()
     while True:

@@ -40,6 +40,9 @@ T = TypeVar("T")
 UP_WITHIN_S = 180.0
 """From the start of Ray to the first answer of a lab; a machine under load takes a minute."""
 
+TAKEN_WITHIN_S = 60.0
+"""From a request to its being given to Flower, once the engine is up."""
+
 ENDS_WITHIN_S = 20.0
 
 ADVICE = "choose --engine batched, or try again"
@@ -154,6 +157,7 @@ class RayGrid(RunGrid):
             ],
         }
         self._numbers = None
+        until = max(time.monotonic() + TAKEN_WITHIN_S, 0.0 if self._is_up else self._up_until)
         try:
             self._wire.send_bytes(json.dumps(head).encode())
             for record in records.values():
@@ -162,6 +166,10 @@ class RayGrid(RunGrid):
             self._hear_why(error)
         while self._numbers is None:
             self._hear()
+            if time.monotonic() > until:
+                raise EngineError(
+                    f"Flower's Ray engine has taken no request in {TAKEN_WITHIN_S:.0f} s; {ADVICE}"
+                )
         for message, number in zip(asked, self._numbers, strict=True):
             message.metadata.__dict__["_message_id"] = number
         return self._numbers

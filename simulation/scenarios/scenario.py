@@ -19,6 +19,9 @@ from common.federation import FILE_NAME, Name, Positive, Unit, read_simulation
 
 EVERY = "every"
 
+FOR_EVERY = ("label_noise", "feature_shift", "dropout")
+"""Keys whose tables may name it; elsewhere a lab is named, or nothing is."""
+
 MOST_LABS = 10_000
 
 PARTITION_OPTIONS = {
@@ -88,7 +91,7 @@ class Scenario(Section):
 
     partition: Literal["column", "iid", "dirichlet", "power_law"] = "column"
     labs: int | None = Field(default=None, ge=2, le=MOST_LABS)
-    alpha: Positive | None = None
+    alpha: Annotated[float, Field(gt=0, le=1e6)] | None = None
     target: Name | None = None
     exponent: float | None = Field(default=None, ge=0, le=10)
     seed: int | None = Field(default=None, ge=0, lt=2**32)
@@ -157,7 +160,12 @@ class Scenario(Section):
             for key in Scenario.model_fields
             if isinstance(value := getattr(self, key), Mapping)
         }
-        return [(key, lab) for key, table in tables.items() for lab in table if lab != EVERY]
+        return [
+            (key, lab)
+            for key, table in tables.items()
+            for lab in table
+            if not (lab == EVERY and key in FOR_EVERY)
+        ]
 
     def settings(self) -> dict[str, Any]:
         """Return what is set, as it would be written in the file."""

@@ -15,6 +15,7 @@ from simulation.sweep.space import PROJECTION, STRATEGY, Space, leaves
 REFUSED = {
     "name": "a name changes no prediction",
     "targets": "trials that predict other things cannot be compared",
+    "privacy": "what labs ask for is no setting to be searched for accuracy's sake",
     "simulation": "it is what all trials go through, and no part of the agreement",
     "training.seed": "it decides the folds, which all trials share",
 }

@@ -22,6 +22,10 @@ from simulation.sweep.trial import Prepared
 OpenConsortium = Callable[[Federation], Consortium]
 
 
+MOST_KEPT = 64
+"""Settings of features whose tables lie on the disk at once, more than there are processes."""
+
+
 class Preparer:
     """Keeps the specimens of a sweep ready for its processes.
 
@@ -46,6 +50,7 @@ class Preparer:
     ) -> None:
         self._open, self._folder = open_consortium, folder
         self._known: dict[str, Prepared] = {}
+        self._num_made = 0
         self.own = open_consortium(own)
         self._written = tuple(written_targets(self.own, scenario or Scenario()))
         self._keep(own, self.own)
@@ -75,7 +80,8 @@ class Preparer:
         return found
 
     def _keep(self, federation: Federation, consortium: Consortium) -> Prepared:
-        path = self._folder / f"features-{len(self._known)}.npy"
+        self._num_made += 1
+        path = self._folder / f"features-{self._num_made}.npy"
         try:
             np.save(path, np.concatenate([lab.features for lab in consortium.labs]))
         except OSError as error:
@@ -88,6 +94,10 @@ class Preparer:
         labs = tuple(map(_without_features, self.own.labs))
         made = Prepared(labs=labs, written=self._written, features=path)
         self._known[_setting(federation)] = made
+        if len(self._known) > MOST_KEPT:
+            # the oldest but the file's own, which comes first; it is made again if it is asked for
+            oldest = list(self._known)[1]
+            self._known.pop(oldest).features.unlink()
         return made
 
 

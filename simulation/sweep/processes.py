@@ -40,10 +40,13 @@ class Failure:
         A sentence.
     is_lasting : bool
         Whether the same settings would fail again; a process that died tells nothing of them.
+    was_killed : bool
+        Whether something from outside ended it, so that it is worth another try.
     """
 
     why: str
     is_lasting: bool
+    was_killed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,8 @@ class Running:
                 found = Failure(why=f"took longer than {self._seconds:g} s", is_lasting=False)
         except (EOFError, OSError):
             self._process.join(timeout=5)
-            found = Failure(why=_how_it_ended(self._process.exitcode), is_lasting=False)
+            why = _how_it_ended(self._process.exitcode)
+            found = Failure(why=why, is_lasting=False, was_killed=True)
         self.answer = Answer(found=found, seconds=time.monotonic() - self._begun)
         self.end()
 

@@ -40,8 +40,8 @@ def write_sweep(swept: Swept, folder: Path) -> None:
     """Write the run's folder; ``sweep.json`` comes last, and is there only when all is."""
     from simulation.sweep.page import sweep_page
 
-    data = swept.deciding.federation.model_dump(mode="json", exclude_none=True)
-    write_atomically(folder / FILE_NAME, tomli_w.dumps(data))
+    shared = swept.deciding.federation.to_share()
+    write_atomically(folder / FILE_NAME, tomli_w.dumps(shared))
     write_atomically(folder / TRIALS, trials_csv(swept))
     write_atomically(folder / REPORT, sweep_page(swept))
     record = json.dumps(sweep_record(swept), indent=2, allow_nan=False)

@@ -118,8 +118,11 @@ class Sweep(Section):
         return self.trials or DEFAULT_TRIALS
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that the file says; comments and order aside."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Return the SHA-256 of all that choices follow from; comments and order aside.
+
+        A deadline that was too short may be made longer, and the sweep goes on.
+        """
+        text = json.dumps(self.model_dump(mode="json", exclude={"trial_deadline"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -95,7 +95,8 @@ class Space:
     def with_values(self, values: Mapping[str, Any]) -> Federation:
         """Return the federation with some keys changed, checked like a file that is read."""
         strategy = values.get(STRATEGY, self.federation.training.strategy)
-        own_options = STRATEGY_OPTIONS.get(strategy, ())
+        # what is no text is told of when all is checked, below
+        own_options = STRATEGY_OPTIONS.get(str(strategy), ())
         others = {option for options in STRATEGY_OPTIONS.values() for option in options}
         changes: dict[str, Any] = {
             f"training.{option}": None for option in others.difference(own_options)
@@ -128,6 +129,8 @@ class Space:
             value: Any = self.federation.model_dump(mode="json")
             for name in key.split("."):
                 value = value[name]
+            if key == COMPONENTS:
+                value = self.federation.head.num_components
             if search.low is None or search.high is None:
                 value = label_of(value)
                 if value not in search.labels:

@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import ConfigurationError, StateError
@@ -52,12 +52,15 @@ class Storage:
         with self._said():
             self._storage = RDBStorage(f"sqlite:///{self._path.absolute()}")
             for summary in optuna.get_all_study_summaries(self._storage):
-                self._compare(summary.user_attrs.get(BEGUN_WITH, {}))
+                # a study that a kill left without it holds nothing yet
+                if BEGUN_WITH in summary.user_attrs:
+                    self._compare(summary.user_attrs[BEGUN_WITH])
 
     def finished(self, study: str) -> list[FrozenTrial]:
-        """Return the trials of a study, in order."""
+        """Return the trials of a study, in order; those that a process died of are made again."""
         with self._said():
-            return self._open(study).get_trials()
+            found: list[FrozenTrial] = self._open(study).get_trials()
+        return [trial for trial in found if trial.state is not TrialState.FAIL]
 
     def add(self, study: str, trial: FrozenTrial) -> None:
         """Keep a finished trial.

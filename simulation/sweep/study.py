@@ -216,7 +216,7 @@ class Study:
         self._asked.remove(asked)
         if not isinstance(answer.found, Failure):
             return [values.tolist() for values in answer.found]
-        if answer.found.is_lasting:
+        if not answer.found.was_killed:
             return answer.found.why
         raise WorkerError(
             f"the test of {self._plan.name}: {answer.found.why}; run the same command again, it "

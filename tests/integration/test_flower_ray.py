@@ -223,6 +223,18 @@ def test_an_engine_that_says_nothing_ends_the_run_in_bounded_time(
         RayGrid(ours, 3).get_node_ids()
 
 
+def test_an_engine_that_is_up_and_takes_no_request_ends_the_run_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flower_ray, "TAKEN_WITHIN_S", 0.2)
+    ours, theirs = Pipe()
+    message = message_to(2, HANDSHAKE, Terms.of(agreement()).to_record())
+    with ours, theirs, pytest.raises(EngineError, match="has taken no request in 0 s"):
+        grid = RayGrid(ours, 1)
+        grid._is_up = True
+        grid.push_messages([message])
+
+
 def test_an_engine_that_ends_says_why_if_it_can() -> None:
     ours, theirs = Pipe()
     with ours:

@@ -15,7 +15,7 @@ from client.lab import Lab, split_lab
 from client.specimens import Specimens
 from client.training import plan_for, train_head
 from common.components import product_with
-from common.errors import QuorumError, RequestError
+from common.errors import ConfigurationError, RequestError
 from common.federation import Federation
 from common.messages import COMPONENTS, GRAM, TRAIN, training_records
 from common.projection import find_projection, first_head, folded, projected, random_projection
@@ -232,7 +232,7 @@ def test_principal_components_that_no_lab_tells_end_the_run() -> None:
             return Message(Error(2, "policy"), reply_to=message)
         return honest(message, context)
 
-    with pytest.raises(QuorumError, match="no lab lets them leave"):
+    with pytest.raises(ConfigurationError, match="no lab lets them leave"):
         run_federation(InProcessGrid(cast(ClientApp, answer), CONFIGS), federation)
 
 

@@ -95,9 +95,11 @@ def test_everyone_has_the_same_folder_and_each_lab_its_own_version(tmp_path: Pat
     # they belong to this very release, and to no other
     assert load_own_version(tmp_path / "a" / "model", replace(released, digest="")) is None
     path = own_path(tmp_path / "a" / "model")
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(StateError, match="was cut or altered; remove it"):
-        load_own_version(tmp_path / "a" / "model", load_release(tmp_path / "a" / "model"))
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole[:-3] + bytes([whole[-3] ^ 64]) + whole[-2:]):
+        path.write_bytes(damaged)
+        with pytest.raises(StateError, match="was cut or altered; remove it"):
+            load_own_version(tmp_path / "a" / "model", load_release(tmp_path / "a" / "model"))
 
 
 def test_a_lab_uses_what_was_chosen_for_each_target(tmp_path: Path) -> None:

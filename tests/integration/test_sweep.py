@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -284,6 +285,30 @@ def test_a_run_of_something_else_is_refused(swept: Swept, tmp_path: Path) -> Non
     swept_in(tmp_path / "run", trials=2)
     with pytest.raises(StateError, match="was begun with another sweep file; put back"):
         setting_of(tmp_path / "run", trials=3)
+
+
+def test_a_study_that_a_kill_left_without_a_word_is_begun_anew(tmp_path: Path) -> None:
+    Storage(tmp_path, {"sweep file": "ab"}).close()
+    url = f"sqlite:///{tmp_path / STUDY}"
+    optuna.create_study(storage=url, study_name="choice")
+    storage = Storage(tmp_path, {"sweep file": "ab"})
+    assert storage.finished("choice") == []
+    storage.close()
+
+
+def test_a_longer_deadline_is_no_other_sweep() -> None:
+    short, long = (
+        parse(Sweep, {"search": SEARCH, "trial_deadline": value}, "sweep.toml")
+        for value in ("1 s", "1 h")
+    )
+    assert short.digest() == long.digest()
+
+
+@pytest.mark.parametrize("choices", [[["fedavg"], "median"], [{"a": 1}]])
+def test_choices_that_are_no_names_are_one_sentence(choices: list[Any], tmp_path: Path) -> None:
+    sweep = parse(Sweep, {"search": {"training.strategy": {"choices": choices}}}, "sweep.toml")
+    with pytest.raises(ConfigurationError, match=r"training\.strategy"):
+        space_of(sweep, agreement(), tmp_path, "sweep.toml")
 
 
 def test_a_file_that_is_no_study_is_said(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_the_guide_shows_every_key() -> None:
         ({"partition": "iid", "labs": 3, "alpha": 1.0}, "alpha belongs to dirichlet"),
         ({"partition": "dirichlet", "labs": 3, "exponent": 1.0}, "exponent belongs to power_law"),
         ({"partition": "iid", "labs": 1}, "labs: Input should be greater than or equal to 2"),
+        ({"partition": "dirichlet", "labs": 3, "alpha": 1e308}, "less than or equal to 1000000"),
         ({"slow": {"a": 2.0}}, "slow needs seconds_per_specimen"),
         ({"speed_spread": 0.3}, "speed_spread needs seconds_per_specimen"),
         ({"away": {"a": [0]}}, "away.a.0: Input should be greater than or equal to 1"),
@@ -155,6 +156,7 @@ def test_ridge_has_no_rounds_that_anything_could_happen_in(key: str) -> None:
     ("table", "sentence"),
     [
         ({"slow": {"celle": 2.0}, "seconds_per_specimen": 1.0}, "the labs is 'c'"),
+        ({"leave": {"every": 4}}, "the labs is"),
         ({"away": {"a": [3], "b": [3]}}, "round 3 lacks 2 of 3 labs (a, b), and training.quorum"),
         ({"leave": {"a": 4}, "away": {"b": [7]}}, "round 7 lacks 2 of 3 labs (a, b)"),
         ({"dropout": 1}, "round 1 lacks 3 of 3 labs (a, b, c), and training.quorum = 0.67 needs 2"),
