@@ -133,7 +133,7 @@ class Job:
 def bytes_sent(federation: Federation, num_labs: int) -> int:
     """Return how many bytes of weights travel in a run: down to each lab and up, each round.
 
-    Statistics, sums of products and metrics, which every run sends once, are not counted, nor is
+    A projection on principal components goes down with them. Statistics, sums of products and metrics, which every run sends once, are not counted, nor is
     what frames a message.
 
     Parameters
@@ -157,4 +157,6 @@ def bytes_sent(federation: Federation, num_labs: int) -> int:
     True
     """
     weights = sum(prod(shape) for shape in trained_shapes(federation).values())
-    return federation.training.rounds * num_labs * 2 * weights * FLOAT_BYTES
+    head = federation.head
+    sent = federation.num_features * head.num_components if head.projection == "pca" else 0
+    return federation.training.rounds * num_labs * (2 * weights + sent) * FLOAT_BYTES
