@@ -80,8 +80,8 @@ class Preparer:
         return found
 
     def _keep(self, federation: Federation, consortium: Consortium) -> Prepared:
-        self._num_made += 1
         path = self._folder / f"features-{self._num_made}.npy"
+        self._num_made += 1
         try:
             np.save(path, np.concatenate([lab.features for lab in consortium.labs]))
         except OSError as error:

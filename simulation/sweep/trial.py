@@ -133,8 +133,8 @@ class Job:
 def bytes_sent(federation: Federation, num_labs: int) -> int:
     """Return how many bytes of weights travel in a run: down to each lab and up, each round.
 
-    A projection on principal components goes down with them. Statistics, sums of products and metrics, which every run sends once, are not counted, nor is
-    what frames a message.
+    A projection on principal components goes down with them. Statistics, sums of products and
+    metrics, which every run sends once, are not counted, nor is what frames a message.
 
     Parameters
     ----------
