@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,9 @@ import typer
 from common.errors import ConfigurationError
 
 MODE_NAMES = ("federated", "centralized", "local", "ridge", "random_forest")
+
+OTHER_RUNS = ("study.db", "*.checkpoint")
+"""What a sweep's and a coordinator's folders hold from the beginning."""
 
 ENGINE_NAMES = ("auto", "inprocess", "batched", "flower-ray")
 
@@ -143,7 +147,7 @@ def run_and_report(
     federation = load_federation(folder, assignments)
     scenario = load_possible(folder, federation, assignments)
     out = out or new_run_folder(Path("runs"), federation.name)
-    claim_folder(out, RESULT)
+    claim_folder(out, (RESULT, *OTHER_RUNS))
     order = Order(
         folder=folder,
         federation=federation,
@@ -185,10 +189,16 @@ def _engine(chosen: str) -> str:
     return chosen
 
 
-def claim_folder(out: Path, result: str) -> None:
-    """Make the run's folder before any work, so that a bad name costs no training."""
-    others = [path for pattern in ("study.db", "*.checkpoint") for path in out.glob(pattern)]
-    if (out / result).exists() or (others and result == "result.json"):
+def claim_folder(out: Path, foreign: Sequence[str]) -> None:
+    """Make the run's folder before any work, so that a bad name costs no training.
+
+    Parameters
+    ----------
+    out : Path
+    foreign : sequence of str
+        Patterns of files that say that the folder is another run's.
+    """
+    if any(path for pattern in foreign for path in out.glob(pattern)):
         raise ConfigurationError(f"{out} holds a run already; name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)

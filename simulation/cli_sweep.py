@@ -60,7 +60,7 @@ def sweep(
     asked = read_sweep(file)
     space = space_of(asked, federation, folder, str(file))
     out = out or new_run_folder(Path("runs"), f"{federation.name}-sweep")
-    claim_folder(out, SIMULATED)
+    claim_folder(out, (SIMULATED,))
     messages = Console(stderr=True)
     try:
         with StopSignals(), held_alone(out / ".lock", f"another sweep is at work in {out}"):

@@ -83,7 +83,7 @@ def _worth(swept: Swept) -> Section:
                 ("chosen", one.chosen, " to ".join(ends)),
             )
         )
-        headings = ("settings", "specimens", "R²", f"RMSE{unit}", f"MAE{unit}", "smaller by, 95 %")
+        headings = ("settings", "n", "R²", f"RMSE{unit}", f"MAE{unit}", "smaller by, 95 %")
         table = Table(
             caption=spoken(one.target), headings=headings, rows=rows, strong=frozenset({1})
         )
