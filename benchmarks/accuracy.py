@@ -39,7 +39,6 @@ from common.units import symbol
 from server.state import RunResult
 from simulation.calibration import ALL
 from simulation.consortium import open_consortium, read_datasets
-from simulation.crosslab import aligned_where_better
 from simulation.demo import write_demo
 from simulation.experiment import Outcome, run_experiment
 from simulation.modes import MODES, federated
@@ -88,7 +87,6 @@ def r2_of_versions(outcome: Outcome) -> dict[str, dict[str, float]]:
         "personalised": outcome.evidence.versions[PERSONALISED],
         "aligned": outcome.evidence.versions[ALIGNED],
         "ridge": outcome.evidence.versions["ridge"],
-        "ridge, aligned": aligned_where_better(outcome),
         "left out": predicted_unseen(outcome),
         "ridge, left out": outcome.evidence.versions["left out"],
     }

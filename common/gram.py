@@ -102,25 +102,23 @@ class GramSums:
             squares=self.squares * factor,
         )
 
-    def along(self, directions: np.ndarray, offset: np.ndarray | None = None) -> GramSums:
-        """Return the sums of coordinates z mapped to z @ directions + offset.
+    def along(self, directions: np.ndarray) -> GramSums:
+        """Return the sums of coordinates z mapped to z @ directions.
 
         Parameters
         ----------
         directions : ndarray of shape (n_components, n_kept)
-        offset : ndarray of shape (n_kept,), optional
 
         Examples
         --------
         >>> z, y = np.array([[1.0, 2.0], [3.0, 5.0]]), np.ones((2, 1))
-        >>> turned = GramSums.of(z, y).along(np.array([[1.0], [1.0]]), np.array([-5.0]))
-        >>> turned.cross.tolist() == GramSums.of(z.sum(axis=1)[:, None] - 5.0, y).cross.tolist()
+        >>> turned = GramSums.of(z, y).along(np.array([[1.0], [1.0]]))
+        >>> turned.cross.tolist() == GramSums.of(z.sum(axis=1)[:, None], y).cross.tolist()
         True
         """
         side, kept = directions.shape
         mapped = np.zeros((side + 1, kept + 1))
         mapped[:side, :kept] = directions
-        mapped[side, :kept] = 0.0 if offset is None else offset
         mapped[side, kept] = 1.0
         return GramSums(
             everyone=mapped.T @ self.everyone @ mapped,

@@ -10,7 +10,6 @@ import numpy as np
 from common.report.content import MOST_LABS
 from server.contribution import Contribution, contributions
 from server.shift import distances
-from simulation.evidence import ALIGNMENTS
 from simulation.experiment import Outcome
 
 
@@ -98,32 +97,6 @@ def lab_contributions(outcome: Outcome) -> list[Contribution]:
         return []
     targets = tuple(outcome.consortium.federation.targets)
     return contributions(outcome.evidence.products[0].of_labs, targets)
-
-
-def aligned_where_better(outcome: Outcome) -> list[np.ndarray]:
-    """Return ridge regression's predictions with each lab's features aligned where that is better.
-
-    Decided for each lab, target and block on the other blocks.
-
-    Returns
-    -------
-    list of ndarray of shape (n_specimens, n_targets), in the targets' units
-    """
-    versions = outcome.evidence.versions
-    found = [predicted.copy() for predicted in versions["ridge"]]
-    for index, (lab, block) in enumerate(zip(outcome.consortium.labs, outcome.blocks, strict=True)):
-        for column in range(lab.targets.shape[1]):
-            measured = lab.targets[:, column]
-            for own in np.unique(block[block >= 0]):
-                known = (block >= 0) & (block != own)
-                errors = {
-                    name: _mean_error(measured[known], versions[name][index][known, column])
-                    for name in ("ridge", *ALIGNMENTS)
-                }
-                best = min(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
-                rows = block == own
-                found[index][rows, column] = versions[best][index][rows, column]
-    return found
 
 
 def _mean_error(measured: np.ndarray, predicted: np.ndarray) -> float:

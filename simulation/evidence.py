@@ -18,14 +18,9 @@ from client.specimens import Specimens
 from client.uncertainty import spread_in_units
 from client.versions import Versions
 from common.bundle import Model
-from common.gram import GramSums
 from common.report.content import MOST_LABS
-from common.ridge import RidgeFit, fit_ridge
 from server.evidence import Products
-from server.shift import Kind, aligned, alignments
 from server.state import RunResult
-
-ALIGNMENTS: tuple[Kind, ...] = ("mean-variance", "coral")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +33,7 @@ class Evidence:
         Of the federated head's predictions, in the targets' units.
     versions : dict of str to list of ndarray of shape (n_specimens, n_targets)
         Predictions by a lab's own versions of the head, by their names in `client.choice`; of ridge
-        regression as ``ridge``, without the lab itself as ``left out``, and with features
-        aligned, by the kind of alignment.
+        regression as ``ridge``, and without the lab itself as ``left out``.
     novelty : list of ndarray of shape (n_specimens, 1)
         Distances from the training specimens of the same fold.
     cross : list of list of ndarray
@@ -67,7 +61,7 @@ class Evidence:
         def nothing() -> list[np.ndarray]:
             return [np.full(lab.targets.shape, np.nan) for lab in labs]
 
-        names = (*OWN_VERSIONS, "ridge", "left out", *ALIGNMENTS)
+        names = (*OWN_VERSIONS, "ridge", "left out")
         return cls(
             spread=nothing(),
             versions={name: nothing() for name in names},
@@ -132,21 +126,15 @@ def _note_products(
     products: Products,
 ) -> None:
     of_labs = products.of_labs
-    maps = {kind: alignments(of_labs, kind) for kind in ALIGNMENTS}
-    fits = {
-        kind: fit_ridge(GramSums.total(aligned(of_labs, maps[kind]).values()))
-        for kind in ALIGNMENTS
-    }
     left_out = products.left_out
     for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
         if lab.name not in of_labs:
             continue
         z = result.standardiser.features(lab.held_out.features) @ products.basis
-        found: dict[str, tuple[RidgeFit, np.ndarray]] = {"ridge": (products.ridge, z)}
+        fits = {"ridge": products.ridge}
         if lab.name in left_out:
-            found["left out"] = (left_out[lab.name], z)
-        found |= {kind: (fits[kind], maps[kind][lab.name](z)) for kind in ALIGNMENTS}
-        for name, (fit, coordinates) in found.items():
-            predicted = result.standardiser.in_units(fit.predict(coordinates))
+            fits["left out"] = left_out[lab.name]
+        for name, fit in fits.items():
+            predicted = result.standardiser.in_units(fit.predict(z))
             evidence.versions[name][index][rows] = predicted
         evidence.curve.extend(points_of(index, lab, result.standardiser, products.basis))

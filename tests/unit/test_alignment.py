@@ -13,6 +13,7 @@ from common.federation import Federation
 from common.gram import GramSums
 from common.novelty import Novelty
 from common.standardise import Standardiser
+from server.shift import distances
 
 FEDERATION = Federation.model_validate(
     {
@@ -69,6 +70,27 @@ def test_a_lab_like_all_others_is_hardly_moved(correlations: bool) -> None:
     novelty = novelty_of(features)
     moved = find_alignment(features, novelty, correlations=correlations)(features, novelty)
     assert_allclose(moved, features, atol=1e-5)
+
+
+@pytest.mark.parametrize("correlations", [False, True])
+def test_aligned_features_have_everyones_mean_and_spread(correlations: bool) -> None:
+    novelty = novelty_of(everyone())
+    mix = np.eye(WIDTH) + 0.8 * np.eye(WIDTH, k=1)
+    own = np.random.default_rng(2).normal(size=(4000, WIDTH)) * 3.0 @ mix + 5.0
+    moved = find_alignment(own, novelty, correlations=correlations)(own, novelty)
+    # a lab's own spread counts as 4000 specimens, everyone's as 20
+    z = moved @ novelty.directions - novelty.mean
+    assert_allclose(z.mean(axis=0), 0.0, atol=0.05)
+    spread = np.cov(z, rowvar=False)
+    assert_allclose(np.diag(spread), 1.0, atol=0.05)
+    if correlations:
+        assert_allclose(spread, np.eye(WIDTH), atol=0.05)
+    of_labs = {
+        name: GramSums.of(values, np.zeros((len(values), 1)))
+        for name, values in (("all", everyone()), ("own", own), ("moved", moved))
+    }
+    found = distances(of_labs)
+    assert found[0, 2] < 0.5 * found[0, 1]
 
 
 def test_correlations_that_others_do_not_have_are_taken_out() -> None:

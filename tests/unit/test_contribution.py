@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose
 from common.gram import GramSums
 from common.ridge import fit_ridge
 from server.contribution import contributions, leave_one_lab_out
-from server.shift import aligned, alignments, distances
 
 WEIGHTS = np.array([3.0, -2.0, 1.0, 0.5])
 
@@ -76,29 +75,3 @@ def test_without_a_lab_means_fitted_to_all_the_others() -> None:
     sums = GramSums.of(*(np.concatenate(part) for part in zip(*pooled, strict=True)))
     assert_allclose(without.weights, fit_ridge(sums).weights, rtol=1e-9)
     assert leave_one_lab_out({"aachen": of_labs["aachen"]}) == {}
-
-
-def test_aligned_features_have_everyones_mean_and_spread() -> None:
-    generator = np.random.default_rng(0)
-    targets = np.zeros((4000, 1))
-    z = {
-        "a": generator.normal(size=(4000, 2)) @ np.array([[2.0, 1.0], [0.0, 1.0]]) + 5.0,
-        "b": generator.normal(size=(4000, 2)) * [1.0, 3.0],
-    }
-    of_labs = {name: GramSums.of(values, targets) for name, values in z.items()}
-    mean, covariance = GramSums.total(of_labs.values()).mean_and_covariance()
-    for kind in ("mean-variance", "coral"):
-        maps = alignments(of_labs, kind)
-        found = aligned(of_labs, maps)
-        for name, values in z.items():
-            own_mean, own = found[name].mean_and_covariance()
-            assert_allclose(own_mean, mean, atol=1e-9)
-            # sums of mapped specimens are mapped sums
-            mapped = GramSums.of(maps[name](values), targets)
-            assert_allclose(mapped.everyone, found[name].everyone, rtol=1e-9, atol=1e-6)
-            # a lab's own spread counts as 4000 specimens, everyone's as 20
-            wanted = covariance if kind == "coral" else np.diag(np.diag(covariance))
-            have = own if kind == "coral" else np.diag(np.diag(own))
-            assert_allclose(have, wanted, atol=0.05 * np.abs(covariance).max())
-        apart, together = (distances(sums)[0, 1] for sums in (of_labs, found))
-        assert together < 0.5 * apart
