@@ -19,7 +19,7 @@ from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
 from client.verdict import TOO_FEW, Comparison, Gain, gain_of
 from common.errors import CrossplyError
-from common.metrics import ErrorSums
+from common.metrics import ErrorSums, as_finite
 from common.release import Release
 from common.report.content import (
     Evidence,
@@ -74,7 +74,7 @@ def own_report(lab: Lab, release: Release) -> LabReport:
     Raises
     ------
     DivergedError
-        If training alone, or a version of the lab's own, does not stay finite.
+        If training alone does not stay finite.
     RequestError
         If a prediction is not finite.
     """
@@ -225,18 +225,14 @@ def _specimens(
             specimen=specimen,
             target=target,
             predicted=float(joined[row, column]),
-            measured=_known(lab.held_out.targets[row, column]),
-            lower=_known(ends[0][row, column]),
-            upper=_known(ends[1][row, column]),
+            measured=as_finite(lab.held_out.targets[row, column]),
+            lower=as_finite(ends[0][row, column]),
+            upper=as_finite(ends[1][row, column]),
             is_inside=None if inside is None else bool(inside[row]),
         )
         for column, target in enumerate(lab.federation.targets)
         for row, specimen in enumerate(lab.held_out.ids)
     )
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _notes(lab: Lab, release: Release) -> tuple[str, ...]:

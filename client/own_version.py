@@ -25,7 +25,7 @@ from client.evaluation import calibrate, second_half
 from client.lab import Lab
 from client.uncertainty import spread_in_units
 from client.versions import Versions
-from common.errors import DivergedError, RequestError, StateError
+from common.errors import RequestError, StateError
 from common.files import write_atomically
 from common.intervals import GRID, LEVELS, Intervals, score_counts, shrunk
 from common.release import Release, ReleasedModel, read_intervals
@@ -79,8 +79,9 @@ class OwnVersion:
             "grid": GRID,
             "offset": self.offset,
         }
-        for name in _last_layer(self.versions):
-            arrays[LAYER + name] = self.versions.personalised[name]
+        if (head := self.versions.personalised) is not None:
+            # the layers before are those of the release
+            arrays |= {LAYER + name: head[name] for name in list(head)[-2:]}
         for version, alignment in self.versions.alignments.items():
             arrays |= {f"{ALIGNMENT}{version}/{name}": a for name, a in vars(alignment).items()}
         held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -110,8 +111,6 @@ def make_own_version(lab: Lab, release: Release) -> tuple[OwnVersion, np.ndarray
 
     Raises
     ------
-    DivergedError
-        If the personalised head does not stay finite.
     RequestError
         If a prediction is not finite.
     """
@@ -139,7 +138,7 @@ def keep_own_version(lab: Lab, release: Release, model: Path) -> None:
     """
     try:
         own, _ = make_own_version(lab, release)
-    except (DivergedError, RequestError) as error:
+    except RequestError as error:
         log.warning("no version of this lab's own: %s", error)
         return
     path = own_path(model)
@@ -209,10 +208,6 @@ def _intervals(lab: Lab, release: Release, tried: np.ndarray) -> Intervals:
     return Intervals.calibrated(shrunk(own, np.maximum(everyone - shared, 0.0)))
 
 
-def _last_layer(versions: Versions) -> list[str]:
-    return list(versions.personalised)[-2:]
-
-
 def _versions(arrays: dict[str, np.ndarray], released: ReleasedModel) -> Versions:
     layer = {
         name.removeprefix(LAYER): array for name, array in arrays.items() if name.startswith(LAYER)
@@ -220,7 +215,7 @@ def _versions(arrays: dict[str, np.ndarray], released: ReleasedModel) -> Version
     names = {name.split("/")[1] for name in arrays if name.startswith(ALIGNMENT)}
     return Versions(
         model=released.model,
-        personalised=released.model.head | layer,
+        personalised=released.model.head | layer if layer else None,
         novelty=released.novelty,
         alignments={
             name: Alignment(

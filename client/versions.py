@@ -6,6 +6,7 @@ there too.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,9 +18,12 @@ from client.evaluation import predict_in_units
 from client.personalise import personalised
 from client.specimens import Specimens
 from common.bundle import Model
+from common.errors import DivergedError
 from common.federation import Federation
 from common.head import HeadArrays, predict
 from common.novelty import Novelty
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +33,8 @@ class Versions:
     Attributes
     ----------
     model : Model
-    personalised : mapping of name to ndarray
-        The head with its last layer trained at the lab.
+    personalised : mapping of name to ndarray, or None
+        The head with its last layer trained at the lab; None where that did not stay finite.
     novelty : Novelty or None
         None where no lab told sums of products: features cannot be aligned then.
     alignments : mapping of str to Alignment
@@ -38,7 +42,7 @@ class Versions:
     """
 
     model: Model
-    personalised: HeadArrays
+    personalised: HeadArrays | None
     novelty: Novelty | None = None
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
 
@@ -46,21 +50,14 @@ class Versions:
     def of(
         cls, model: Model, training: Specimens, federation: Federation, novelty: Novelty | None
     ) -> Versions:
-        """Make the versions of a lab with these training specimens.
-
-        Raises
-        ------
-        DivergedError
-            If the personalised head does not stay finite.
-        """
+        """Make the versions of a lab with these training specimens."""
         features = model.standardiser.features(training.features)
-        own = personalised(
-            model.head,
-            features,
-            model.standardiser.targets(training.targets),
-            federation,
-            training.lab,
-        )
+        targets = model.standardiser.targets(training.targets)
+        try:
+            own = personalised(model.head, features, targets, federation, training.lab)
+        except DivergedError as error:
+            log.warning("%s: no personalised head: %s", training.lab, error)
+            own = None
         alignments = {}
         if novelty is not None:
             alignments = {
@@ -81,10 +78,9 @@ class Versions:
         dict of str to ndarray of shape (n_specimens, n_targets), in the targets' units
         """
         standardiser = self.model.standardiser
-        found = {
-            SHARED: predict_in_units(self.model.head, standardiser, features),
-            PERSONALISED: predict_in_units(self.personalised, standardiser, features),
-        }
+        found = {SHARED: predict_in_units(self.model.head, standardiser, features)}
+        if self.personalised is not None:
+            found[PERSONALISED] = predict_in_units(self.personalised, standardiser, features)
         standardised = standardiser.features(features)
         for name, alignment in self.alignments.items():
             assert self.novelty is not None

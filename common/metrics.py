@@ -81,3 +81,14 @@ class ErrorSums:
 
 def _names() -> list[str]:
     return [field.name for field in fields(ErrorSums)]
+
+
+def as_finite(value: float) -> float | None:
+    """Return a number, or None for what is not finite, which JSON and people have no number for.
+
+    Examples
+    --------
+    >>> as_finite(np.float64(2.0)), as_finite(np.nan)
+    (2.0, None)
+    """
+    return float(value) if np.isfinite(value) else None

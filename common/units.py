@@ -153,3 +153,14 @@ def seconds(duration: str) -> float:
         return float(registry().Quantity(duration).to("second").magnitude)
     except Exception as error:
         raise UnitError(message) from error
+
+
+def in_brackets(unit: str) -> str:
+    """Return a unit as it follows a name.
+
+    Examples
+    --------
+    >>> in_brackets("degC"), in_brackets("dimensionless")
+    (' (°C)', '')
+    """
+    return f" ({symbol(unit)})" if symbol(unit) else ""

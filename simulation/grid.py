@@ -25,7 +25,25 @@ LABS_IN_A_ROW = 16
 """Reading and writing messages goes faster while the processor still has that code at hand."""
 
 
-class InProcessGrid(RunGrid):
+class ReplyGrid(RunGrid):
+    """A grid that keeps replies, by the id of the message that they answer, until they are pulled.
+
+    Parameters
+    ----------
+    run_id : int
+    """
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(run_id)
+        self._replies: dict[str, Message] = {}
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies to some messages that have come, each once."""
+        found = [self._replies.pop(id_, None) for id_ in message_ids]
+        return [reply for reply in found if reply is not None]
+
+
+class InProcessGrid(ReplyGrid):
     """Virtual labs, one node each, answered one after the other in this process.
 
     Every message and reply is written and read back (`simulation.written`): what a lab or the
@@ -51,7 +69,6 @@ class InProcessGrid(RunGrid):
             for node, config in enumerate(node_configs.values(), start=FIRST_LAB_NODE)
         }
         self._message_numbers = count(1)
-        self._replies: dict[str, Message] = {}
 
     def get_node_ids(self) -> list[int]:
         """Return the labs' nodes."""
@@ -63,11 +80,6 @@ class InProcessGrid(RunGrid):
         ids = [self._number(message) for message in asked]
         self._answer(asked)
         return ids
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies to some messages that have come, each once."""
-        found = [self._replies.pop(id_, None) for id_ in message_ids]
-        return [reply for reply in found if reply is not None]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

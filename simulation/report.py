@@ -15,6 +15,7 @@ import tomli_w
 from client.verdict import sentence
 from common.federation import FILE_NAME, SIMULATION
 from common.files import write_atomically
+from common.metrics import as_finite
 from common.report.content import MOST_LABS
 from common.report.page import write_report
 from common.spreadsheet import as_text
@@ -135,11 +136,6 @@ def finite(record: dict[str, Any]) -> dict[str, Any]:
         key: as_finite(value) if isinstance(value, float) else value
         for key, value in record.items()
     }
-
-
-def as_finite(value: float) -> float | None:
-    """Return a number, or None for what JSON does not have."""
-    return float(value) if np.isfinite(value) else None
 
 
 def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:

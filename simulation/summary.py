@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.verdict import HOLD, JOIN, Gain
-from common.units import symbol
+from common.units import in_brackets
 from simulation.experiment import Outcome
 from simulation.report import MODE_LABELS, closing_sentence
 from simulation.scenarios.events import in_one_line, virtual_time
@@ -28,7 +30,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
         if len(of_target) > MOST_ROWS:
             console.print(f"{len(of_target)} labs have a row each in report.html.", "")
         elif of_target:
-            console.print(_labs_table(of_target), "")
+            console.print(labs_table(of_target), "")
     for lab, reason in outcome.excluded.items():
         console.print(Text(f"{lab} was put out of the federated run: {reason}", "red"))
     if outcome.diary.events:
@@ -39,8 +41,8 @@ def print_summary(outcome: Outcome, console: Console) -> None:
 
 def _modes_table(outcome: Outcome, target: str) -> Table:
     rows = {mode: outcome.metrics(mode)[target] for mode in outcome.predicted}
-    unit = _in_brackets(outcome.consortium.federation.targets[target].unit)
-    table = _table(f"{target}: specimens predicted while held out")
+    unit = in_brackets(outcome.consortium.federation.targets[target].unit)
+    table = titled_table(f"{target}: specimens predicted while held out")
     table.add_column("mode")
     for heading in ("specimens", "R²", f"MAE{unit}", f"RMSE{unit}"):
         table.add_column(heading, justify="right")
@@ -51,13 +53,14 @@ def _modes_table(outcome: Outcome, target: str) -> Table:
     return table
 
 
-def _labs_table(of_target: list[Gain]) -> Table:
-    unit = _in_brackets(of_target[0].unit)
-    table = _table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
+def labs_table(of_target: list[Gain]) -> Table:
+    """Return what joining is worth to each lab, for one target; no wider than 80 columns."""
+    unit = in_brackets(of_target[0].unit)
+    table = titled_table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
     table.caption = "tests: how many more of its own would be worth as much"
     table.caption_justify = "left"
     # in the 80 columns of a plain terminal too
-    table.pad_edge = False
+    table.pad_edge = table.show_edge = False
     table.collapse_padding = True
     table.add_column("lab", overflow="fold", min_width=12)
     for heading in ("n", "alone", "joined", "gain, 95 %"):
@@ -70,12 +73,22 @@ def _labs_table(of_target: list[Gain]) -> Table:
             Text(gain.lab),
             str(gain.num_specimens),
             *(_shown(error) for error in (gain.alone, gain.joined)),
-            f"{gain.mean:+.2g} ({gain.low:.2g} to {gain.high:.2g})",
+            _with_its_ends(gain),
             gain.verdict,
             _more(gain),
             style=colours.get(gain.verdict, ""),
         )
     return table
+
+
+def _with_its_ends(gain: Gain) -> str:
+    """Return a gain and its interval, to three digits of the largest: 80 columns are few."""
+    values = (gain.mean, gain.low, gain.high)
+    largest = max(map(abs, values))
+    digits = 2 - floor(log10(largest)) if largest > 0 else 0
+    # no minus before what is zero then
+    mean, low, high = (round(value, digits) + 0.0 for value in values)
+    return f"{mean:+g} ({low:g} to {high:g})"
 
 
 def _more(gain: Gain) -> str:
@@ -87,12 +100,9 @@ def _more(gain: Gain) -> str:
     return f"{max(gain.more_specimens, 1.0):.0f}"
 
 
-def _table(title: str) -> Table:
+def titled_table(title: str) -> Table:
+    """Return a table as the terminal shows it, with its title and no columns yet."""
     return Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-
-
-def _in_brackets(unit: str) -> str:
-    return f" ({symbol(unit)})" if symbol(unit) else ""
 
 
 def _shown(value: float | None, form: str = "#.3g") -> str:

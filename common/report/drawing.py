@@ -14,8 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from common.units import symbol
-
 # Okabe & Ito's colours, told apart by colour-blind readers too; markers tell them apart in print.
 # The last one is the ink, which is dark on a light page and light on a dark one.
 INK, SURFACE = "#1a2b3c", "#fdfcfb"
@@ -132,17 +130,6 @@ def _gathered(run: re.Match[str]) -> str:
             previous = look
         parts.append(f'<use xlink:href="{href}" x="{x}" y="{y}"/>')
     return "".join([*parts, "</g>"])
-
-
-def in_brackets(unit: str) -> str:
-    """Return a unit as it follows a name.
-
-    Examples
-    --------
-    >>> in_brackets("degC"), in_brackets("dimensionless")
-    (' (°C)', '')
-    """
-    return f" ({symbol(unit)})" if symbol(unit) else ""
 
 
 def short(name: str) -> str:

@@ -16,12 +16,12 @@ from common.report.drawing import (
     VERMILION,
     WIDTH,
     canvas,
-    in_brackets,
     short,
     spoken,
     style,
     svg_of,
 )
+from common.units import in_brackets
 
 MANY = 300
 """So many specimens are drawn smaller and fainter."""

@@ -18,12 +18,12 @@ from common.report.drawing import (
     VERMILION,
     WIDTH,
     canvas,
-    in_brackets,
     short,
     spoken,
     style,
     svg_of,
 )
+from common.units import in_brackets
 
 # nearly black and white, which do not follow the page: the cell behind them does not either
 _ON_LIGHT, _ON_DARK = "#010101", "#fefefe"

@@ -10,12 +10,12 @@ from common.report.drawing import (
     INK,
     VERMILION,
     canvas,
-    in_brackets,
     short,
     spoken,
     style,
     svg_of,
 )
+from common.units import in_brackets
 
 
 def importance_figure(found: Sequence[Importance], target: Target) -> str:

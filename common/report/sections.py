@@ -17,9 +17,10 @@ from common.report.content import (
     Report,
     Target,
 )
-from common.report.drawing import in_brackets, spoken
+from common.report.drawing import spoken
 from common.report.fit_figures import parity_figure, parity_limits, residual_figure
 from common.report.lab_figures import calibration_figure, gain_figure, heat_map
+from common.units import in_brackets
 
 # held together by spaces that do not break
 VERDICTS = {

@@ -32,6 +32,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from client.lab import Lab
 from common.errors import EngineError, known_code, shortened
 from server.grid import RunGrid
+from simulation.grid import ReplyGrid
 from simulation.ray.flower_process import FAILED, NODES, NUMBERS, PULL_S, REPLY
 from simulation.ray.lab_files import write_labs
 
@@ -117,7 +118,7 @@ def _environment() -> dict[str, str]:
     return dict(os.environ) | ours
 
 
-class RayGrid(RunGrid):
+class RayGrid(ReplyGrid):
     """Virtual labs on the other side of a socket, where Flower's engine runs them.
 
     Parameters
@@ -135,7 +136,6 @@ class RayGrid(RunGrid):
         self._is_up = False
         self._nodes: list[int] = []
         self._numbers: list[str] | None = None
-        self._replies: dict[str, Message] = {}
 
     def get_node_ids(self) -> list[int]:
         """Return the labs' nodes, once all are there."""
@@ -173,11 +173,6 @@ class RayGrid(RunGrid):
         for message, number in zip(asked, self._numbers, strict=True):
             message.metadata.__dict__["_message_id"] = number
         return self._numbers
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies to some messages that have come, each once."""
-        found = [self._replies.pop(id_, None) for id_ in message_ids]
-        return [reply for reply in found if reply is not None]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

@@ -112,8 +112,8 @@ def in_one_line(events: Sequence[Event]) -> str:
 
     Examples
     --------
-    >>> in_one_line([Event(kind="late", lab="a"), Event(kind="late", lab="b"), Event(kind="nan")])
-    'What happened: late 2, nan 1.'
+    >>> in_one_line([Event(kind=kind) for kind in ("late", "late", "put out")])
+    'What happened: late 2, put out 1.'
     """
     counts = Counter(event.kind for event in events)
     return f"What happened: {', '.join(f'{kind} {count}' for kind, count in counts.items())}."

@@ -27,8 +27,8 @@ from common.messages import (
     TrainReply,
 )
 from common.records import RecordReader, array_record
-from server.grid import RunGrid
 from server.rounds import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from simulation.grid import ReplyGrid
 from simulation.scenarios.attacks import in_words, tampered
 from simulation.scenarios.events import Diary, Event, RoundTime
 from simulation.scenarios.scenario import Hostile
@@ -38,7 +38,7 @@ MOST_ATTEMPTS = 20
 """At one round, before a run that stays below its quorum ends."""
 
 
-class ScenarioGrid(RunGrid):
+class ScenarioGrid(ReplyGrid):
     """Asks the labs of another grid, those that are there.
 
     Parameters
@@ -57,7 +57,6 @@ class ScenarioGrid(RunGrid):
         self._diary = diary
         self._labs: dict[int, str] = {}
         self._unsent = count(1)
-        self._replies: dict[str, Message] = {}
         self._round, self._attempt = 0, 0
         self._is_training = False
         self._clock = 0.0
@@ -74,11 +73,6 @@ class ScenarioGrid(RunGrid):
         for reply in self._ask(asked, None):
             self._replies[reply.metadata.reply_to_message_id] = reply
         return [message.metadata.message_id for message in asked]
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies to some messages that have come, each once."""
-        found = [self._replies.pop(id_, None) for id_ in message_ids]
-        return [reply for reply in found if reply is not None]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

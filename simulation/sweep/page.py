@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.report.blocks import Block, Section, Table, Words, drawn, number
-from common.report.drawing import in_brackets, spoken
+from common.report.drawing import spoken
 from common.report.opening import head_of, targets_of
 from common.report.page import R2_MEANING, RMSE_MEANING, render_sections
+from common.units import in_brackets
 from simulation.sweep.figures import Tried, cost_figure, history_figure, importance_figure
 from simulation.sweep.nested import Swept
 from simulation.sweep.outcome import CHOSEN, OWN, Studied

@@ -14,7 +14,6 @@ import optuna
 import pandas as pd
 import tomli_w
 from optuna.trial import FrozenTrial
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +23,7 @@ from common.files import write_atomically
 from common.spreadsheet import as_text
 from common.units import symbol
 from simulation.report import RECORDED_VERSIONS
+from simulation.summary import titled_table
 from simulation.sweep.nested import Swept
 from simulation.sweep.outcome import Studied
 from simulation.sweep.worth import Worth, sentence, worths
@@ -200,7 +200,7 @@ def print_sweep(swept: Swept, console: Console) -> None:
 
 def _trials_table(swept: Swept) -> Table:
     study = swept.deciding
-    table = _table(f"the best of {len(study.trials)} trials, on inner folds")
+    table = titled_table(f"the best of {len(study.trials)} trials, on inner folds")
     table.add_column("trial", justify="right")
     table.add_column("settings", overflow="fold")
     for heading in (score_name(swept), "rounds", "MB sent"):
@@ -214,7 +214,7 @@ def _trials_table(swept: Swept) -> Table:
 
 
 def _worth_table(found: Sequence[Worth]) -> Table:
-    table = _table("on specimens that no choice saw")
+    table = titled_table("on specimens that no choice saw")
     table.add_column("target")
     for heading in ("specimens", "own MAE", "chosen MAE", "own R²", "chosen R²", "smaller by"):
         table.add_column(heading, justify="right")
@@ -235,7 +235,3 @@ def _trial_record(swept: Swept, trial: FrozenTrial) -> dict[str, Any]:
         "values": values_of(swept, trial),
         **trial.user_attrs,
     }
-
-
-def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)

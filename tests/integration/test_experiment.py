@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from client.choice import OFFSET, PERSONALISED, SHARED, choose
 from client.dataset import Dataset, Micrograph
 from client.specimens import Specimens
-from client.verdict import HOLD, JOIN, TOO_FEW
+from client.verdict import HOLD, JOIN, TOO_FEW, Gain
 from common.errors import DivergedError
 from common.federation import Federation
 from simulation.cli import MODE_NAMES
@@ -23,7 +24,7 @@ from simulation.modes import MODES
 from simulation.page import simulation_report
 from simulation.parity import TITLES, parity_png
 from simulation.report import MODE_LABELS, predictions_csv, result_record, write_run
-from simulation.summary import print_summary
+from simulation.summary import labs_table, print_summary
 from simulation.verdict import gains
 
 
@@ -165,6 +166,21 @@ def test_labs_keep_their_names_in_a_plain_terminal() -> None:
     table = printed.getvalue().split("mean absolute error of each lab")[1]
     assert "aircraft-lab" in table and "tests" in table
     assert all(len(line) <= 80 for line in printed.getvalue().splitlines())
+
+
+def test_a_gain_that_may_be_nothing_leaves_room_for_all_columns() -> None:
+    unsure = Gain(
+        lab="aircraft_maker", target="modulus", unit="GPa", num_specimens=150, num_groups=150,
+        num_trained=36, alone=0.241, together=0.19, joined=0.184, low=-0.000691, high=0.1239,
+    )  # fmt: skip
+    clear = replace(unsure, low=0.0294, more_specimens=np.inf)
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(labs_table([unsure, clear]))
+    text = printed.getvalue()
+    assert "+0.057 (-0.001 to 0.124)  no difference" in text
+    heading = next(line for line in text.splitlines() if "joining" in line)
+    assert heading.rstrip().endswith("tests") and "> 360" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_training_that_diverges_says_so() -> None:
