@@ -40,7 +40,7 @@ def lab_row(gain: Gain) -> LabRow:
         num_specimens=gain.num_specimens,
         alone=gain.alone,
         together=gain.together,
-        personalised=gain.joined,
+        joined=gain.joined,
         gain=gain.mean,
         gain_low=gain.low,
         gain_high=gain.high,

@@ -70,10 +70,11 @@ class LabRow:
 
     Attributes
     ----------
-    alone, together, personalised : float or None
-        Mean absolute errors on the lab's held-out specimens.
+    alone, together, joined : float or None
+        Mean absolute errors on the lab's held-out specimens; `joined` is by the version that was
+        chosen without them.
     gain, gain_low, gain_high : float or None
-        ``alone - together``, with its bootstrap interval over paired specimens.
+        ``alone - joined``, with its bootstrap interval over paired specimens.
     specimens_worth : int or None
         How many more specimens of its own would have bought the lab the same gain.
     is_at_least : bool
@@ -85,7 +86,7 @@ class LabRow:
     num_specimens: int
     alone: float | None = None
     together: float | None = None
-    personalised: float | None = None
+    joined: float | None = None
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None

@@ -68,7 +68,7 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
         caption=titled(target),
         headings=(
             "lab", "taking part", "model to use", "gain", "low", "high", "alone", "together",
-            "personalised", "specimens", "worth so many more",
+            "joined", "specimens", "worth so many more",
         ),
         rows=tuple(
             (
@@ -80,7 +80,7 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
                 number(row.gain_high, sign=True, like=row.alone),
                 number(row.alone),
                 number(row.together),
-                number(row.personalised, like=row.alone),
+                number(row.joined, like=row.alone),
                 str(row.num_specimens),
                 _specimens_worth(row),
             )

@@ -73,7 +73,7 @@ def lab_rows(rng: np.random.Generator, target: Target, scale: float) -> list[Lab
             num_specimens=int(rng.integers(20, 130)),
             alone=alone,
             together=alone - gain,
-            personalised=alone - gain * 1.05 if place % 2 else None,
+            joined=alone - gain * 1.05 if place % 2 else None,
             gain=gain,
             gain_low=gain - half,
             gain_high=gain + half,
