@@ -62,7 +62,7 @@ def labs_table(of_target: list[Gain]) -> Table:
     # in the 80 columns of a plain terminal too
     table.pad_edge = table.show_edge = False
     table.collapse_padding = True
-    table.add_column("lab", overflow="fold", min_width=12)
+    table.add_column("lab", overflow="fold", min_width=8)
     for heading in ("n", "alone", "joined", "gain, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("joining", no_wrap=True)
@@ -82,12 +82,10 @@ def labs_table(of_target: list[Gain]) -> Table:
 
 
 def _with_its_ends(gain: Gain) -> str:
-    """Return a gain and its interval, to three digits of the largest: 80 columns are few."""
-    values = (gain.mean, gain.low, gain.high)
-    largest = max(map(abs, values))
-    digits = 2 - floor(log10(largest)) if largest > 0 else 0
+    """Return a gain and its interval, to as many places as the error itself is shown with."""
+    places = 2 - floor(log10(gain.alone)) if gain.alone > 0 else 0
     # no minus before what is zero then
-    mean, low, high = (round(value, digits) + 0.0 for value in values)
+    mean, low, high = (round(value, places) + 0.0 for value in (gain.mean, gain.low, gain.high))
     return f"{mean:+g} ({low:g} to {high:g})"
 
 

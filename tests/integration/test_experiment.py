@@ -174,10 +174,12 @@ def test_a_gain_that_may_be_nothing_leaves_room_for_all_columns() -> None:
         num_trained=36, alone=0.241, together=0.19, joined=0.184, low=-0.000691, high=0.1239,
     )  # fmt: skip
     clear = replace(unsure, low=0.0294, more_specimens=np.inf)
+    small = replace(unsure, alone=0.0958, joined=0.0741, low=-0.0179, high=0.0656)
     printed = io.StringIO()
-    Console(file=printed, width=80).print(labs_table([unsure, clear]))
+    Console(file=printed, width=80).print(labs_table([unsure, clear, small]))
     text = printed.getvalue()
     assert "+0.057 (-0.001 to 0.124)  no difference" in text
+    assert "+0.0217 (-0.0179 to 0.0656)  no difference" in text
     heading = next(line for line in text.splitlines() if "joining" in line)
     assert heading.rstrip().endswith("tests") and "> 360" in text
     assert all(len(line) <= 80 for line in text.splitlines())
