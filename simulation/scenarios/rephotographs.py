@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -195,8 +194,7 @@ def _through(
     folder: Path,
     on_micrograph: Callable[[], None],
 ) -> Dataset:
-    take = partial(
-        _taken,
+    camera = _Camera(
         data=dataset.settings.data,
         folder=folder,
         seed=seed_of(scenario, federation),
@@ -209,7 +207,7 @@ def _through(
     # specimens may share a micrograph, which is photographed once
     jobs = list(dict.fromkeys(job for of_one in places for job in of_one))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        pictures = dict(zip(jobs, pool.map(lambda job: take(*job), jobs), strict=True))
+        pictures = dict(zip(jobs, pool.map(lambda job: camera.take(*job), jobs), strict=True))
     taken = [[picture for job in of_one if (picture := pictures[job])] for of_one in places]
     whole = np.array([len(of_one) for of_one in taken]) == [len(of_one) for of_one in places]
     # cut, scaled and of one page already
@@ -223,35 +221,36 @@ def _through(
     )
 
 
-def _taken(
-    micrograph: Micrograph,
-    lab: str,
-    strength: float,
-    *,
-    data: Data,
-    folder: Path,
-    seed: int,
-    on_micrograph: Callable[[], None],
-) -> Micrograph | None:
-    names = (lab, micrograph.sha256)
-    job = Rephotograph(
-        path=micrograph.path,
-        to=folder / f"{seed_for(*names, str(micrograph.path)):016x}.png",
-        data=data,
-        microscope=microscope_of(lab, strength, seed),
-        seed=seed_for(seed, "rephotograph", *names),
-    )
-    try:
-        with WORKERS.lent() as worker:
-            answer = worker.run(job)
-    except LabDataError as error:
-        log.warning("%s: %s; its specimen is left out", micrograph.name, error)
-        return None
-    finally:
-        on_micrograph()
-    if isinstance(answer, Unwritten):
-        raise ConfigurationError(
-            f"pictures of {lab} cannot be written to {folder} ({answer.why}); make room, or set "
-            "TMPDIR to a folder that has some"
+@dataclass(frozen=True, kw_only=True)
+class _Camera:
+    """Takes the pictures of one data set, in worker processes."""
+
+    data: Data
+    folder: Path
+    seed: int
+    on_micrograph: Callable[[], None]
+
+    def take(self, micrograph: Micrograph, lab: str, strength: float) -> Micrograph | None:
+        """Return a micrograph as a lab's microscope shows it; None if it cannot be used."""
+        names = (lab, micrograph.sha256)
+        job = Rephotograph(
+            path=micrograph.path,
+            to=self.folder / f"{seed_for(*names, str(micrograph.path)):016x}.png",
+            data=self.data,
+            microscope=microscope_of(lab, strength, self.seed),
+            seed=seed_for(self.seed, "rephotograph", *names),
         )
-    return replace(micrograph, path=job.to, sha256=answer)
+        try:
+            with WORKERS.lent() as worker:
+                answer = worker.run(job)
+        except LabDataError as error:
+            log.warning("%s: %s; its specimen is left out", micrograph.name, error)
+            return None
+        finally:
+            self.on_micrograph()
+        if isinstance(answer, Unwritten):
+            raise ConfigurationError(
+                f"pictures of {lab} cannot be written to {self.folder} ({answer.why}); make room, "
+                "or set TMPDIR to a folder that has some"
+            )
+        return replace(micrograph, path=job.to, sha256=answer)
