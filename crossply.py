@@ -12,6 +12,7 @@ import server.cli
 import simulation.cli
 import simulation.cli_sweep
 from common.errors import CrossplyError
+from common.garbage import search_less
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +39,7 @@ def main() -> None:
     # Flower reports its use and asks for updates unless told not to
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    search_less()
     try:
         app()
     except CrossplyError as error:

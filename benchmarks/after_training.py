@@ -26,6 +26,7 @@ from rich.table import Table
 from benchmarks.accuracy import DEMO_FOLDS, SETS, SHARED
 from client.feature_store import FeatureStore, default_folder
 from common.federation import load_federation
+from common.garbage import search_less
 from common.gram import GramSums
 from common.threads import one_thread
 from server.contribution import contributions
@@ -78,6 +79,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    # as the command does
+    search_less()
     shown = Table(title="Seconds, medians", title_justify="left", box=SIMPLE_HEAD)
     shown.add_column("set")
     for heading in ("all modes", "beside them", "at the end", "added"):

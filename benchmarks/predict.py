@@ -45,8 +45,10 @@ FEDERATION = Federation.model_validate(
 )
 
 LOAD = """
-import sys, time
+import sys
 from pathlib import Path
+from common.garbage import search_less
+search_less()
 from client.engine_choice import choose_engine
 from client.engines import load_engine
 from client.evaluation import predict_in_units

@@ -1,6 +1,6 @@
 """The task of `benchmarks.simulation_task` on other simulators: one row, as one line of JSON.
 
-PEERS/bin/python -m benchmarks.simulation_peers "Flower with Ray" 100 5
+PEERS/bin/python -m benchmarks.simulation_peers pfl 100 5
 
 PEERS is an environment as `benchmarks.simulation_speed` describes it.
 """
@@ -11,7 +11,8 @@ import json
 import logging
 import sys
 import warnings
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,72 @@ def flower_with_ray(count: int, rounds: int, watch: Stopwatch) -> float:
     return found[0]
 
 
+def flower_tutorial(count: int, rounds: int, watch: Stopwatch) -> float:
+    """Run apps as Flower's tutorials write them: `FedAvg`, a DataLoader, AdamW as it comes."""
+    from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.serverapp.strategy import FedAvg
+    from flwr.simulation import run_simulation
+    from torch.utils.data import DataLoader, TensorDataset
+
+    federation = agreement(rounds)
+    training = federation.training
+    labs = watch.make(count, federation)
+    standardiser = pooled_standardiser(labs)
+    start = initial_head(federation_shapes(federation), training.seed)
+    found: list[float] = []
+    server, client = ServerApp(), ClientApp()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        network = _Network(start)
+        network.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+        specimens = _lab_of(int(str(context.node_config["partition-id"])), rounds).training
+        tables = (
+            standardiser.features(specimens.features),
+            standardiser.targets(specimens.targets),
+        )
+        loader = DataLoader(TensorDataset(*map(torch.from_numpy, tables)), 16, shuffle=True)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        for _ in range(2):
+            for features, targets in loader:
+                optimizer.zero_grad()
+                network.loss(features, targets).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord(network.state_dict()),
+                "metrics": MetricRecord({"num-examples": len(specimens)}),
+            }
+        )
+        return Message(content=content, reply_to=message)
+
+    @server.main()
+    def coordinate(grid: Grid, context: Context) -> None:
+        def count_round(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+            if server_round:
+                watch.round_ended()
+            return MetricRecord()
+
+        result = FedAvg(fraction_evaluate=0.0).start(
+            grid=grid,
+            initial_arrays=ArrayRecord(_Network(start).state_dict()),
+            num_rounds=rounds,
+            evaluate_fn=count_round,
+        )
+        network = _Network(start)
+        network.load_state_dict(result.arrays.to_torch_state_dict())
+        found.append(error(network.arrays(), standardiser, labs))
+        # before Ray's processes end
+        print(json.dumps(watch.row(found[0])), flush=True)
+
+    run_simulation(server_app=server, client_app=client, num_supernodes=count)
+    return found[0]
+
+
 class _Network(torch.nn.Module):
     """The head as a module, with what pfl asks of one."""
 
@@ -92,8 +159,8 @@ class _Network(torch.nn.Module):
         }
 
 
-def pfl(count: int, rounds: int, watch: Stopwatch) -> float:
-    """Run federated averaging by pfl's simulated backend."""
+def pfl(count: int, rounds: int, watch: Stopwatch, *, fused: bool | None = None) -> float:
+    """Run federated averaging by pfl's simulated backend; AdamW as it comes, or fused."""
     from pfl.aggregate.simulate import SimulatedBackend
     from pfl.algorithm.base import NNAlgorithmParams
     from pfl.algorithm.federated_averaging import FederatedAveraging
@@ -121,7 +188,7 @@ def pfl(count: int, rounds: int, watch: Stopwatch) -> float:
     network = _Network(initial_head(federation_shapes(federation), training.seed))
 
     def adamw(parameters: Any, lr: float) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=training.weight_decay, fused=True)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=training.weight_decay, fused=fused)
 
     class Clock(TrainingProcessCallback):  # type: ignore[misc]
         def after_central_iteration(self, *_: Any, **__: Any) -> tuple[bool, Any]:
@@ -157,7 +224,12 @@ def pfl(count: int, rounds: int, watch: Stopwatch) -> float:
     return error(network.arrays(), standardiser, labs)
 
 
-PEERS = {"Flower with Ray": flower_with_ray, "pfl": pfl}
+PEERS: dict[str, Callable[[int, int, Stopwatch], float]] = {
+    "Flower with Ray, its tutorials' apps": flower_tutorial,
+    "Flower with Ray, crossply's apps": flower_with_ray,
+    "pfl": pfl,
+    "pfl, AdamW fused": partial(pfl, fused=True),
+}
 
 
 def main() -> None:
@@ -168,7 +240,7 @@ def main() -> None:
     name, count, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     watch = Stopwatch()
     rmse = PEERS[name](count, rounds, watch)
-    if name != "Flower with Ray":
+    if not name.startswith("Flower with Ray"):
         print(json.dumps(watch.row(rmse)))
 
 

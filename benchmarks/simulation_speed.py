@@ -41,7 +41,12 @@ from common.projection import trained_shapes
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 3600
-PEERS = ("Flower with Ray", "pfl")
+PEERS = (
+    "Flower with Ray, its tutorials' apps",
+    "Flower with Ray, crossply's apps",
+    "pfl",
+    "pfl, AdamW fused",
+)
 REFUSED = {"BlazeFL": "asks for Python 3.12 or later; crossply runs on 3.11 too"}
 
 BATCHES, BATCH, EPOCHS = TRAINED // 16, 16, 2
@@ -152,7 +157,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bandwidth, peak = machine()
     rows = measure(sorted(arguments.labs), arguments.rows, arguments.rounds, arguments.peers_python)
-    console = Console(width=120)
+    console = Console(width=130)
     console.print(
         f"{platform.processor() or platform.machine()}, {usable_cores()} cores, "
         f"{bandwidth / 1e9:.1f} GB/s, {peak / 1e9:.0f} Gop/s; torch {torch.__version__}; "

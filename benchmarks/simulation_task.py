@@ -26,13 +26,13 @@ from client.lab import Lab, split_lab
 from client.specimens import Specimens
 from client.training import plan_for, train_head
 from common.federation import Federation
+from common.garbage import unsearched
 from common.head import HeadArrays, federation_shapes, initial_head
 from common.seeds import seed_for
 from common.standardise import Standardiser
 from common.threads import one_thread
 from server.rounds import RunOptions, Watcher, run_federation
 from simulation.engine import make_grid
-from simulation.memory import unsearched
 
 TRAINED, HELD_OUT, NUM_FEATURES, NUM_TARGETS = 64, 16, 1280, 2
 

@@ -43,11 +43,12 @@ def _take_part(
 ) -> Path:
     from client.membership import open_membership
     from client.service import take_part
+    from common.garbage import unsearched
     from common.logs import configure_logs
     from common.units import seconds
 
     configure_logs(as_json=log_json)
     limit = float("inf") if forever else seconds(patience)
     membership = open_membership(state)
-    with membership.locked():
+    with membership.locked(), unsearched():
         return take_part(membership, limit, signals)

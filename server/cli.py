@@ -112,6 +112,7 @@ def start(
     from common.tls13 import require_tls13
 
     require_tls13()
+    from common.garbage import unsearched
     from common.logs import configure_logs
     from common.units import seconds
     from server.results import REPORT_NAME, RESULT_NAME
@@ -121,7 +122,7 @@ def start(
     configure_logs(as_json=log_json)
     options = ServeOptions(wait=seconds(wait), grace=seconds(grace), bind=bind)
     try:
-        with StopSignals():
+        with StopSignals(), unsearched():
             folder = serve(open_coordination(state), options)
     except Stopped:
         typer.echo("Stopped; the same command goes on where the run was.")

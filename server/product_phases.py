@@ -18,7 +18,7 @@ from server.evidence import Products
 from server.screening import check_gram, check_product
 from server.strategy import Screened
 
-REPLIES_BYTES = 256 * 2**20
+REPLIES_BYTES = 128 * 2**20
 """Of labs' replies that are held at once; all of a few dozen labs at full size."""
 
 

@@ -27,7 +27,7 @@ from simulation.stacked_training import Outcome, train_heads
 LABS_AT_ONCE = 128
 """So many labs' standardised specimens are held at once beside those that are kept."""
 
-KEPT_BYTES = 512 * 2**20
+KEPT_BYTES = 256 * 2**20
 """Of standardised features that are kept from round to round; other labs' are made anew."""
 
 _Requests: TypeAlias = dict[tuple[int, int], tuple[Federation, TrainRequest]]
@@ -67,6 +67,10 @@ class BatchedGrid(InProcessGrid):
         training = [message for message in messages if message.metadata.message_type == TRAIN]
         for start in range(0, len(training), LABS_AT_ONCE):
             self._train(training[start : start + LABS_AT_ONCE])
+        if not training:
+            # the rounds are over, or have not begun: what is asked now takes memory of its own
+            self._tables.clear()
+            self._kept_bytes = 0
         super()._answer([m for m in messages if m.metadata.message_type != TRAIN])
 
     def _train(self, messages: Sequence[Message]) -> None:

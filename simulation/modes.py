@@ -15,10 +15,10 @@ from client.alone import Predictor, fit_standardiser, train_alone
 from client.evaluation import predict_in_units
 from client.lab import Lab
 from common.federation import STRATEGY_OPTIONS, Federation
+from common.garbage import unsearched
 from server.rounds import RunOptions
 from server.state import RunResult
 from simulation.engine import on_grid
-from simulation.memory import unsearched
 from simulation.round_clock import OnRound, timed
 from simulation.scenarios.scripted import Scripted, run_scripted
 

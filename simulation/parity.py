@@ -76,6 +76,7 @@ def _draw(axis: Any, outcome: Outcome, mode: str, target: int, limits: tuple[flo
         )
     axis.set_xlim(limits)
     axis.set_ylim(limits)
+    axis.locator_params(nbins=6)
     axis.set_aspect("equal")
     axis.spines[["top", "right"]].set_visible(False)
 

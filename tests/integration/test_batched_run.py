@@ -13,7 +13,7 @@ from client.specimens import Specimens
 from common.errors import QuorumError
 from common.federation import STRATEGY_OPTIONS, Federation
 from common.messages import TRAIN
-from server.rounds import run_federation
+from server.rounds import RunOptions, Watcher, run_federation
 from server.state import RunResult
 from simulation import batched
 from simulation.batched import BatchedGrid
@@ -130,6 +130,20 @@ def test_what_is_kept_and_how_many_go_together_changes_no_result(
     monkeypatch.setattr(batched, "KEPT_BYTES", 100_000)
     monkeypatch.setattr(batched, "LABS_AT_ONCE", 2)
     assert_same_run(together(federation, opener(federation)), usual)
+
+
+def test_standardised_specimens_are_let_go_when_the_rounds_are_over() -> None:
+    """What labs are asked afterwards takes memory of its own: both would be a run's peak."""
+    federation = agreement(rounds=2)
+    grid = BatchedGrid(opener(federation), CONFIGS)
+    held: dict[str, int] = {}
+
+    def entered(phase: str) -> None:
+        held[phase] = len(grid._tables)
+
+    run_federation(grid, federation, RunOptions(watcher=Watcher(entered=entered)))
+    assert held["sums of products"] == len(SIZES)
+    assert held["evaluate"] == held["release"] == 0
 
 
 def test_labs_that_change_between_runs_are_standardised_anew() -> None:
