@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from common.report.content import ParitySeries, Target, TrainingRound
 from common.report.drawing import (
@@ -153,9 +153,10 @@ def _loss(axes: Axes, rounds: Sequence[TrainingRound]) -> None:
     finite = [one.loss for one in rounds if np.isfinite(one.loss)]
     if finite and 0 < 20 * min(finite) < max(finite):
         axes.set_yscale("log")
-        # its own writes powers as formulas, which are turned off
-        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
+        # its own formatter writes powers as formulas, which are turned off
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("training loss")
     if len(folds) > 1:
         axes.set_title(f"a line for each of {len(folds)} folds")

@@ -137,7 +137,9 @@ def _numbers(axes: Axes, values: np.ndarray, shade: np.ndarray) -> None:
         if np.isnan(value):
             colour, text = INK, "–"
         place = {"ha": "center", "va": "center"}
-        axes.text(column + 0.5, row + 0.5, text, place, color=colour, fontsize=9)
+        cell = axes.text(column + 0.5, row + 0.5, text, place, color=colour, fontsize=9)
+        # it lies within the axes: their margins need not be looked for around it
+        cell.set_in_layout(False)
 
 
 def _names(axes: Axes, matrix: Matrix) -> None:
