@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from common.report.drawing import COLOURS, MARKERS
 from common.units import symbol
 from simulation.experiment import Outcome
 
@@ -22,10 +23,6 @@ TITLES = {
     "random_forest": "random forest, pooled",
 }
 SHOWN = ("local", "federated")
-
-# Okabe & Ito's colours, told apart by colour-blind readers too
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 
 def parity_png(outcome: Outcome) -> bytes:
