@@ -24,6 +24,7 @@ def search_less() -> None:
     >>> gc.get_threshold()
     (10000, 10, 10)
     >>> gc.set_threshold(*before)
+    >>> _ = atexit.unregister(gc.freeze)
     """
     gc.set_threshold(10_000, 10, 10)
     atexit.register(gc.freeze)

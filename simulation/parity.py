@@ -30,7 +30,7 @@ def parity_png(outcome: Outcome) -> bytes:
     modes = [mode for mode in SHOWN if mode in outcome.predicted] or list(outcome.predicted)[:1]
     targets = outcome.consortium.federation.targets
     size = (4.2 * len(modes) + 1.4, 4.2 * len(targets))
-    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots(len(targets), len(modes), squeeze=False)
     for row, (name, target) in enumerate(targets.items()):
         limits = _limits(outcome, modes, row)

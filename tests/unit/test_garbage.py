@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import subprocess
 import sys
@@ -20,6 +21,7 @@ def _as_before() -> Iterator[None]:
     before = gc.get_threshold()
     yield
     gc.set_threshold(*before)
+    atexit.unregister(gc.freeze)
 
 
 def test_an_exchange_is_searched_as_usual_and_a_command_rarely_again_after_it() -> None:
