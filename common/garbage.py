@@ -1,4 +1,4 @@
-"""Python's searches for unreachable cycles, a fifth of the time that torch takes to import."""
+"""Python's searches for unreachable cycles, which take a good part of a command's start and end."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _USUAL = gc.get_threshold()
 def search_less() -> None:
     """Search for cycles after ten thousand new objects, not 700, and not at the end at all.
 
-    Importing torch makes half a million objects that stay; by default they are searched 400 times
-    while it is imported, and once more when the process ends. What exchanges many messages does
-    so under `unsearched`: a Flower record is a cycle, and only a search frees its arrays.
+    Importing torch makes objects by the hundred thousand, all of which stay; by default they are
+    searched again and again meanwhile, and once more when the process ends. What exchanges many
+    messages does so under `unsearched`: a Flower record is a cycle once its `array_records` were
+    asked for, as strategies do, and only a search frees its arrays.
 
     Examples
     --------
@@ -35,7 +36,7 @@ def unsearched() -> Iterator[None]:
     """Leave what is there now out of Python's searches, and search the rest as often as usual.
 
     A round of a thousand labs makes so many messages that everything is searched several times;
-    torch and Flower brought half a million objects that no search ever finds useless.
+    what torch and Flower brought, no search ever finds useless.
 
     Examples
     --------

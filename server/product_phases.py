@@ -19,7 +19,7 @@ from server.screening import check_gram, check_product
 from server.strategy import Screened
 
 REPLIES_BYTES = 128 * 2**20
-"""Of labs' replies that are held at once; all of a few dozen labs at full size."""
+"""Of labs' replies that are held at once; all of two dozen labs at full size."""
 
 
 class ProductPhases(Asker):

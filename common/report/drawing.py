@@ -76,7 +76,7 @@ def canvas(
     if margins:
         figure.subplots_adjust(**margins)
     axes = figure.add_subplot()
-    # few enough that long numbers do not touch; and each one takes a millisecond
+    # few enough that long numbers do not touch; and each takes time to lay out
     axes.locator_params(nbins=5)
     return figure, axes
 
