@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import csv
+import gc
 import io
 import signal
 from collections.abc import Callable, Iterator
@@ -129,6 +131,15 @@ def lab(tmp_path: Path) -> LabFolder:
 def make_lab(tmp_path: Path) -> Callable[[str], LabFolder]:
     """Make lab folders by name."""
     return lambda name: LabFolder(tmp_path / name)
+
+
+@pytest.fixture(autouse=True)
+def _garbage_is_searched_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets how often for all that follow."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    atexit.unregister(gc.freeze)
 
 
 @pytest.fixture

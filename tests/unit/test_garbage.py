@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from common.garbage import search_less, unsearched
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.set_threshold(*before)
-    atexit.unregister(gc.freeze)
 
 
 def test_an_exchange_is_searched_as_usual_and_a_command_rarely_again_after_it() -> None:
