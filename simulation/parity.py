@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from common.report.drawing import COLOURS, MARKERS
+from common.report.drawing import COLOURS, MARKERS, Margins, legend_below, short
 from common.units import symbol
 from simulation.experiment import Outcome
 
@@ -29,8 +29,8 @@ def parity_png(outcome: Outcome) -> bytes:
     """Draw alone beside together, a row for each target, and return the PNG."""
     modes = [mode for mode in SHOWN if mode in outcome.predicted] or list(outcome.predicted)[:1]
     targets = outcome.consortium.federation.targets
-    size = (4.2 * len(modes) + 1.4, 4.2 * len(targets))
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    size = (4.2 * len(modes), 4.2 * len(targets) + 0.4)
+    figure = Figure(figsize=size, dpi=100, layout=Margins())
     axes = figure.subplots(len(targets), len(modes), squeeze=False)
     for row, (name, target) in enumerate(targets.items()):
         limits = _limits(outcome, modes, row)
@@ -44,8 +44,8 @@ def parity_png(outcome: Outcome) -> bytes:
             r2 = outcome.metrics(mode)[name]["r2"]
             score = "" if r2 is None else f", R² = {r2:.2f}"
             axis.set_title(f"{TITLES[mode]}{score}")
-    names = [lab.lab for lab in outcome.consortium.labs]
-    figure.legend(axes[0][0].collections, names, loc="outside right center", frameon=False)
+    labs = [short(lab.lab) for lab in outcome.consortium.labs]
+    legend_below(figure, axes[0][0].collections, labs)
     for text in figure.findobj(Text):
         # a name may hold a dollar sign, which matplotlib takes for mathematics
         text.set_parse_math(False)

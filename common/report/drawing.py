@@ -10,9 +10,11 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import TightLayoutEngine
 
 # Okabe & Ito's colours, told apart by colour-blind readers too; markers tell them apart in print.
 # The last one is the ink, which is dark on a light page and light on a dark one.
@@ -26,11 +28,16 @@ WIDTH = 4.7
 
 LONGEST_NAME = 22
 
+LONGEST_LEGEND = 40
+"""So many labs can be told apart by their marks; a legend of more takes more room than the plot."""
+
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
     "axes.labelsize": 10.0,
     "axes.titlesize": 10.5,
+    # no ticks lie on top, where a place for the title would be looked for around them
+    "axes.titley": 1.0,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
@@ -65,6 +72,30 @@ def style(label: str) -> Any:
     return mpl.rc_context(settings)
 
 
+class Margins(TightLayoutEngine):
+    """Makes room for what lies around the axes, and below it all for the figure's legend.
+
+    Looks at the axes once: to find out what each piece of text measures is what takes the time, and
+    constrained layout does it twice.
+    """
+
+    def __init__(self) -> None:
+        # a third of a letter's height at the rims; no rectangle, which would be a second look
+        super().__init__(pad=0.35, rect=None)  # type: ignore[arg-type]
+
+    def execute(self, fig: Figure) -> None:
+        """Set the margins of a figure."""
+        aspects = [(axes, axes.get_aspect()) for axes in fig.axes]
+        for axes, _ in aspects:
+            # room beside a square is no margin
+            axes.set_aspect("auto")
+        super().execute(fig)
+        for axes, aspect in aspects:
+            axes.set_aspect(aspect)
+        top_of_legends = max((one.get_window_extent().y1 for one in fig.legends), default=0.0)
+        fig.subplots_adjust(bottom=fig.subplotpars.bottom + top_of_legends / fig.bbox.height)
+
+
 def canvas(
     width: float = WIDTH, height: float = 3.4, margins: Mapping[str, float] | None = None
 ) -> tuple[Figure, Axes]:
@@ -72,13 +103,39 @@ def canvas(
 
     Its margins, shares of the size, are looked for unless they are given.
     """
-    figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
+    figure = Figure(figsize=(width, height), layout=None if margins else Margins())
     if margins:
         figure.subplots_adjust(**margins)
     axes = figure.add_subplot()
     # few enough that long numbers do not touch; and each takes time to lay out
     axes.locator_params(nbins=5)
     return figure, axes
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """Say under the axes what marks mean; the figure grows by the rows, unless they are too many.
+
+    Parameters
+    ----------
+    figure : Figure
+        Laid out by `Margins`.
+    handles : sequence of Artist
+    names : sequence of str
+    """
+    if len(names) > LONGEST_LEGEND:
+        return
+    columns = int(figure.get_figwidth() / (2.1 if max(map(len, names)) > 12 else 1.15))
+    rows = -(-len(names) // columns)
+    figure.set_figheight(figure.get_figheight() + (rows - 1) * 0.18)
+    figure.legend(
+        handles,
+        names,
+        loc="lower center",
+        ncols=columns,
+        handletextpad=0.1,
+        columnspacing=1.0,
+        frameon=False,
+    )
 
 
 def svg_of(figure: Figure, label: str) -> str:

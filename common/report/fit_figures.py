@@ -15,7 +15,9 @@ from common.report.drawing import (
     INK,
     VERMILION,
     WIDTH,
+    Margins,
     canvas,
+    legend_below,
     short,
     spoken,
     style,
@@ -116,16 +118,7 @@ def _number(series: Sequence[ParitySeries]) -> int:
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if len(names) > 1:
-        columns = 2 if max(map(len, names)) > 12 else 4
-        figure.legend(
-            handles,
-            names,
-            loc="outside lower center",
-            ncols=columns,
-            handletextpad=0.1,
-            markerscale=1.5,
-            columnspacing=1.0,
-        )
+        legend_below(figure, handles, names)
 
 
 def training_figure(rounds: Sequence[TrainingRound]) -> str:
@@ -133,7 +126,7 @@ def training_figure(rounds: Sequence[TrainingRound]) -> str:
     label = "loss over the rounds, and labs that were missing"
     missing = sorted({lab for one in rounds for lab in one.missing})
     with style(label):
-        figure = Figure(figsize=(WIDTH, 2.9 + 0.24 * len(missing)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.9 + 0.24 * len(missing)), layout=Margins())
         ratios = [2.6, 0.35 + 0.24 * len(missing)] if missing else [1.0]
         panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
         _loss(panels[0, 0], rounds)

@@ -17,7 +17,9 @@ from common.report.drawing import (
     SURFACE,
     VERMILION,
     WIDTH,
+    Margins,
     canvas,
+    legend_below,
     short,
     spoken,
     style,
@@ -60,7 +62,7 @@ def gain_figure(rows: Sequence[LabRow], target: Target) -> str | None:
         axes.set_ylim(-0.6, len(known) - 0.4)
         axes.set_xlabel(f"smaller error together than alone{in_brackets(target.unit)}")
         axes.set_title(spoken(target.name))
-        figure.legend(loc="outside lower center", ncols=3, handletextpad=0.1)
+        legend_below(figure, *axes.get_legend_handles_labels())
         return svg_of(figure, label)
 
 
@@ -70,7 +72,7 @@ def calibration_figure(rows: Sequence[CalibrationRow], target: Target) -> str:
     levels = sorted({row.level for row in rows})
     names = list(dict.fromkeys(row.lab for row in rows))[::-1]
     with style(label):
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(names)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(names)), layout=Margins())
         panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
         for axes, level in zip(panels, levels, strict=True):
             of_level = [row for row in rows if row.level == level]
