@@ -82,8 +82,9 @@ def labs_table(of_target: list[Gain]) -> Table:
 
 
 def _with_its_ends(gain: Gain) -> str:
-    """Return a gain and its interval, to as many places as the error itself is shown with."""
-    places = 2 - floor(log10(gain.alone)) if gain.alone > 0 else 0
+    """Return a gain and its interval, whose half width has two digits that count (GUM, 7.2.6)."""
+    half = (gain.high - gain.low) / 2 or gain.alone
+    places = 1 - floor(log10(half)) if half > 0 else 0
     # no minus before what is zero then
     mean, low, high = (round(value, places) + 0.0 for value in (gain.mean, gain.low, gain.high))
     return f"{mean:+g} ({low:g} to {high:g})"
