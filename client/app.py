@@ -134,7 +134,7 @@ def sum_products(lab: Lab, record: RecordDict) -> RecordDict:
     targets = request.standardiser.targets(lab.shared_training_targets)
     with one_thread():
         coordinates = request.standardiser.features(lab.training.features) @ request.basis
-        sums = GramSums.of(coordinates, targets)
+        sums = GramSums.of(coordinates, targets, lab.counted)
     return GramReply(num_examples=len(lab.training), sums=sums).to_record()
 
 

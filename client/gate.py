@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import TypeAlias
 
 import numpy as np
 from flwr.app import RecordDict
 
+from client.lab import TRAINING_SHARE
 from client.policy import Policy
 from client.sent_log import SentLog
 from common.components import PASSES
@@ -205,13 +207,13 @@ class Gate:
             counts = np.append(reply.sums.counts, reply.num_examples)
         else:
             counts = np.array([reply.num_examples])
-        # training specimens are about four fifths of those that min_specimens is about, and
-        # fewer where groups are large; the whole set was counted when the lab was opened
-        needed = self._needed if isinstance(reply, EvaluateReply) else 0.5 * self._needed
+        # the whole set was counted when the lab was opened
+        share = 1.0 if isinstance(reply, EvaluateReply) else TRAINING_SHARE
+        needed = ceil(share * self._needed)
         too_few = (counts > 0) & (counts < needed)
         if too_few.any():
             raise PolicyError(
-                f"a sum over {counts[too_few].min():.0f} specimens; at least {needed:.0f} are "
+                f"a sum over {counts[too_few].min():.0f} specimens; at least {needed} are "
                 "needed for it to leave"
             )
 

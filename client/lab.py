@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,10 @@ from common.federation import Federation
 
 HELD_OUT_FOLDS = 5
 """One fifth of the specimens is held out unless folds are asked for."""
+
+TRAINING_SHARE = 0.5
+"""Of `min_specimens` that sums over training specimens are at least about: about four fifths are
+trained on, and fewer where groups are large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,27 +48,48 @@ class Lab:
         return max(self.min_specimens or 0, self.federation.privacy.min_specimens)
 
     @property
+    def needed_in_training(self) -> int:
+        """How many training specimens a sum over them is at least about."""
+        return ceil(TRAINING_SHARE * self.needed)
+
+    @property
     def shared_targets(self) -> np.ndarray:
         """Which targets the lab has measured often enough that anything of them may leave it.
 
         Returns
         -------
         ndarray of shape (n_targets,), bool
-            At least `needed` values, held-out ones counted too.
+            At least `needed` values, held-out ones counted too, and `needed_in_training` of those
+            that are trained on.
         """
-        targets = np.concatenate([self.training.targets, self.held_out.targets])
-        measured: np.ndarray = np.isfinite(targets).sum(axis=0)
-        return measured >= self.needed
+        trained: np.ndarray = np.isfinite(self.training.targets).sum(axis=0)
+        measured = trained + np.isfinite(self.held_out.targets).sum(axis=0)
+        enough: np.ndarray = (measured >= self.needed) & (trained >= self.needed_in_training)
+        return enough
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """Which training specimens stand in the sums of products of each target.
+
+        Sums of two targets that differ in one specimen would tell it, feature by feature. Specimens
+        are told apart by their targets only where enough have the same ones.
+
+        Returns
+        -------
+        ndarray of shape (n_training, n_targets), bool
+        """
+        measured = np.isfinite(self.training.targets) & self.shared_targets
+        return indistinct(measured, self.needed_in_training)
 
     @property
     def shared_training_targets(self) -> np.ndarray:
-        """Targets of the training specimens; NaN throughout where too few were measured.
+        """Targets of the training specimens, NaN where nothing may be told of them.
 
         Returns
         -------
         ndarray of shape (n_training, n_targets), in the federation's units
         """
-        return np.where(self.shared_targets, self.training.targets, np.nan)
+        return np.where(self.shared_targets & self.counted, self.training.targets, np.nan)
 
     def told_held_out(self) -> Specimens:
         """Return the held-out specimens with those targets alone that sums may be told of.
@@ -101,3 +128,35 @@ def split_lab(specimens: Specimens, federation: Federation, held_out: np.ndarray
         training=specimens.take(~held_out),
         held_out=specimens.take(held_out),
     )
+
+
+def indistinct(measured: np.ndarray, at_least: int) -> np.ndarray:
+    """Return, for each specimen, the targets of the nearest pattern that enough specimens have.
+
+    Parameters
+    ----------
+    measured : ndarray of shape (n_specimens, n_targets), bool
+    at_least : int
+        So many specimens make a pattern; if none has as many, the commonest is everyone's.
+
+    Returns
+    -------
+    ndarray of shape (n_specimens, n_targets), bool
+        Each pattern in it is that of at least so many specimens, or of all.
+
+    Examples
+    --------
+    >>> indistinct(np.array([[True, True]] * 4 + [[True, False]]), 2)[-1].tolist()
+    [True, True]
+    >>> indistinct(np.array([[True, True]] * 4 + [[True, False]] * 2), 2)[-1].tolist()
+    [True, False]
+    """
+    if measured.all():
+        return measured
+    patterns, of_each, counts = np.unique(measured, axis=0, return_inverse=True, return_counts=True)
+    # the commonest first: of two that are as near, it is taken
+    order = np.argsort(-counts, kind="stable")
+    common = patterns[order][: max(1, int((counts >= at_least).sum()))]
+    differing = (patterns[:, None] != common).sum(axis=2)
+    found: np.ndarray = common[differing.argmin(axis=1)][of_each]
+    return found

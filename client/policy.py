@@ -21,7 +21,9 @@ TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS = METRICS = (
 DEFAULT_POLICY = f"""\
 # What this lab lets leave it. Yours alone: the coordinator never sees this file.
 
-# Sums and updates leave only if they are over at least so many specimens; never fewer than the
+# So many specimens, with a target measured, your lab has at least if anything of that target is to
+# leave it. Sums of errors leave if they are over as many held-out specimens; statistics, sums of
+# products and updates, if they are over half as many that were trained on. Never fewer than the
 # federation's own min_specimens, which holds where nothing stands here.
 # min_specimens = 30
 
@@ -32,7 +34,8 @@ DEFAULT_POLICY = f"""\
 metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}"]
 
 # true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
-# spreads stay as they are; your lab's weight in the average is rounded with its number.
+# spreads stay as they are: of a table of round values, somebody who tries may still find the number
+# that they are means of. Your lab's weight in the average is rounded with its number.
 round_counts = false
 
 # How many training rounds are answered in 24 hours.

@@ -36,22 +36,41 @@ class GramSums:
     squares: np.ndarray
 
     @classmethod
-    def of(cls, coordinates: np.ndarray, targets: np.ndarray) -> GramSums:
+    def of(
+        cls, coordinates: np.ndarray, targets: np.ndarray, counted: np.ndarray | None = None
+    ) -> GramSums:
         """Sum over specimens; a target that is NaN counts as missing.
 
         Parameters
         ----------
         coordinates : ndarray of shape (n_specimens, n_components)
         targets : ndarray of shape (n_specimens, n_targets), standardised
+        counted : ndarray of shape (n_specimens, n_targets), bool, optional
+            Over which specimens each target's sums are taken: all those that have it, and maybe
+            others, for which the mean of those that have it stands. Sums count as many as have it.
+
+        Examples
+        --------
+        >>> z, y = np.array([[1.0], [2.0], [6.0]]), np.array([[3.0], [5.0], [np.nan]])
+        >>> sums = GramSums.of(z, y, counted=np.ones((3, 1), dtype=bool))
+        >>> bool(np.allclose(sums.gram[0], sums.everyone * 2 / 3)), sums.cross[0, -1].round(9)
+        (True, np.float64(8.0))
         """
         rows = np.column_stack([np.asarray(coordinates, np.float64), np.ones(len(coordinates))])
         measured = np.isfinite(targets)
         values = np.where(measured, np.asarray(targets, np.float64), 0.0)
+        share = np.ones(targets.shape[1])
+        if counted is not None:
+            numbers = measured.sum(axis=0)
+            means = values.sum(axis=0) / np.maximum(numbers, 1)
+            values = np.where(counted & ~measured, means, values)
+            share = numbers / np.maximum(counted.sum(axis=0), 1)
+        over = measured if counted is None else counted
         return cls(
             everyone=rows.T @ rows,
-            gram=np.stack([rows[seen].T @ rows[seen] for seen in measured.T]),
-            cross=values.T @ rows,
-            squares=(values**2).sum(axis=0),
+            gram=share[:, None, None] * np.stack([rows[seen].T @ rows[seen] for seen in over.T]),
+            cross=share[:, None] * (values.T @ rows),
+            squares=share * (values**2).sum(axis=0),
         )
 
     @staticmethod
