@@ -37,11 +37,14 @@ def check(
     from client.findings_table import as_json as findings_as_json
     from client.findings_table import print_findings
     from client.folders import find_federation
+    from client.held_out import check_held_out
     from client.reference import check_reference
     from common.federation import load_federation
 
     agreement = load_federation(federation or find_federation(folder))
-    _, findings = check_folder(folder, agreement, decode=True)
+    dataset, findings = check_folder(folder, agreement, decode=True)
+    if dataset is not None and dataset.partition is None:
+        check_held_out(dataset, agreement, findings)
     check_reference(agreement, findings)
     if as_json:
         typer.echo(findings_as_json(findings))

@@ -15,6 +15,7 @@ from cryptography import x509
 from client.dataset import check_folder
 from client.feature_store import default_folder
 from client.findings import Findings, printable
+from client.held_out import check_held_out
 from client.membership import Membership
 from client.policy import load_policy
 from client.sent_log import verified
@@ -156,7 +157,9 @@ def _examine_disk(membership: Membership, findings: Findings) -> None:
 
 def _examine_data(membership: Membership, federation: Federation, findings: Findings) -> None:
     try:
-        _, found = check_folder(membership.data, federation, decode=False)
+        dataset, found = check_folder(membership.data, federation, decode=False)
+        if dataset is not None:
+            check_held_out(dataset, federation, found, membership.lab)
     except CrossplyError as error:
         findings.refuse("data", error)
         return

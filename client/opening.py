@@ -9,8 +9,8 @@ from pathlib import Path
 from client.dataset import load_dataset
 from client.feature_store import FeatureStore, default_folder
 from client.features import extract
-from client.lab import HELD_OUT_FOLDS, Lab, split_lab
-from client.splits import fold_of_each
+from client.held_out import hold_out
+from client.lab import Lab, split_lab
 from common.federation import Federation
 
 
@@ -41,7 +41,5 @@ def open_lab(
     specimens = extract(dataset, federation, FeatureStore(default_folder()), on_micrograph)
     if name is not None:
         specimens = replace(specimens, lab=name)
-    fold = fold_of_each(
-        specimens.groups, folds=HELD_OUT_FOLDS, lab=specimens.lab, seed=federation.training.seed
-    )
-    return split_lab(specimens, federation, fold == 0)
+    held_out = hold_out(specimens.groups, federation, specimens.lab)
+    return split_lab(specimens, federation, held_out)
