@@ -1,13 +1,16 @@
 """Is a specimen like those that were learned from? Its distance from them, against a threshold.
 
-Mahalanobis (1936) distance in the space of the principal components, from the labs' summed
-moments alone; the threshold is a quantile of all labs' held-out specimens, from counts.
+Along the leading principal components, Mahalanobis' distance (1936); for what lies beside them, the
+squared length that is left over in units of its own spread (Jackson & Mudholkar 1979), which is
+how foreign images differ: along directions in which none of the labs' specimens do. Both follow
+from the labs' summed moments alone; the threshold is a quantile of all labs' held-out specimens,
+from counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,11 +38,14 @@ class Novelty:
         Divided by the spread along each, so that distances are in deviations.
     mean : ndarray of shape (n_directions,)
     threshold : float
+    residual : float
+        What one unit of squared length beside the directions counts as.
     """
 
     directions: np.ndarray
     mean: np.ndarray
     threshold: float
+    residual: float = 0.0
 
     @cached_property
     def inverse(self) -> np.ndarray:
@@ -48,27 +54,42 @@ class Novelty:
         return found
 
     @classmethod
-    def of(cls, sums: GramSums, basis: np.ndarray) -> Novelty:
+    def of(cls, sums: GramSums, basis: np.ndarray, variance: float | None = None) -> Novelty:
         """Take the leading directions; the threshold is that of a normal distribution.
+
+        What is beside them is taken for chi squared with as many degrees of freedom as its first
+        two moments say (Box 1954), and so adds to the squares along them.
 
         Parameters
         ----------
         sums : GramSums
             Of all labs.
         basis : ndarray of shape (n_features, n_components)
+        variance : float, optional
+            Of all features together; of those along the basis, if it is not given.
         """
         mean, covariance = sums.mean_and_covariance()
         sizes, vectors = scipy.linalg.eigh(covariance)
         most = max(1, min(MOST_DIRECTIONS, int(sums.num_examples) // SPECIMENS_A_DIRECTION))
         # features that do not vary at all leave one direction, along which nothing is far
         sizes = np.maximum(sizes, np.finfo(float).tiny)
-        leading = [i for i in np.argsort(-sizes)[:most] if sizes[i] > 1e-9 * sizes.max()]
+        order = np.argsort(-sizes)
+        leading = [i for i in order[:most] if sizes[i] > 1e-9 * sizes.max()]
         scaled = vectors[:, leading] / np.sqrt(sizes[leading])
+        others = sizes[order[len(leading) :]]
+        num_features, num_components = basis.shape
+        # what lies beside the basis is as large as it is, and spread evenly for all that is known
+        outside = max((variance or 0.0) - float(sizes.sum()), 0.0)
+        total = float(others.sum()) + outside
+        squares = float((others**2).sum()) + outside**2 / max(num_features - num_components, 1)
+        matters = total > 1e-9 * float(sizes.max())
+        freedom = len(leading) + (total**2 / squares if matters else 0.0)
         return cls(
             directions=basis @ scaled,
             mean=mean @ scaled,
             # the root of a quantile of chi squared
-            threshold=float(np.sqrt(2 * gammaincinv(len(leading) / 2, INSIDE))),
+            threshold=float(np.sqrt(2 * gammaincinv(freedom / 2, INSIDE))),
+            residual=total / squares if matters else 0.0,
         )
 
     def calibrated(self, counts: np.ndarray) -> Novelty:
@@ -81,7 +102,7 @@ class Novelty:
         """
         found = float(quantiles(counts[None], (INSIDE,))[0, 0])
         threshold = found if np.isfinite(found) else self.threshold
-        return Novelty(directions=self.directions, mean=self.mean, threshold=threshold)
+        return replace(self, threshold=threshold)
 
     @staticmethod
     def shapes(num_features: int, directions: int) -> dict[str, tuple[int, ...]]:
@@ -90,6 +111,7 @@ class Novelty:
             "directions": (num_features, directions),
             "mean": (directions,),
             "threshold": (1,),
+            "residual": (1,),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -98,6 +120,7 @@ class Novelty:
             "directions": self.directions,
             "mean": self.mean,
             "threshold": np.array([self.threshold]),
+            "residual": np.array([self.residual]),
         }
 
     @classmethod
@@ -107,6 +130,7 @@ class Novelty:
             directions=arrays["directions"],
             mean=arrays["mean"],
             threshold=float(arrays["threshold"][0]),
+            residual=float(arrays["residual"][0]),
         )
 
     def score(self, features: np.ndarray) -> np.ndarray:
@@ -127,8 +151,14 @@ class Novelty:
         >>> Novelty.of(sums, np.eye(1)).score(np.array([[0.0], [6.0]])).tolist()
         [0.0, 3.0]
         """
-        offset = np.asarray(features, np.float64) @ self.directions - self.mean
-        distance: np.ndarray = np.sqrt((offset**2).sum(axis=1))
+        z = np.asarray(features, np.float64)
+        along = z @ self.directions
+        squared = ((along - self.mean) ** 2).sum(axis=1)
+        if self.residual:
+            lengths = np.linalg.norm(self.directions, axis=0)
+            beside = (z**2).sum(axis=1) - ((along / lengths) ** 2).sum(axis=1)
+            squared += self.residual * np.maximum(beside, 0.0)
+        distance: np.ndarray = np.sqrt(squared)
         return distance
 
     def inside(self, features: np.ndarray) -> np.ndarray:

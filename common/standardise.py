@@ -19,6 +19,9 @@ but constant in training otherwise reaches hundreds on a new microscope."""
 CONSTANT = 1e-6
 """A column whose deviation is below this share of its mean is rounding noise of float32."""
 
+CONSTANT_SCALE = 1.0
+"""What such a column is divided by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
@@ -139,6 +142,12 @@ class Standardiser:
             target_shift=target_shift,
         )
 
+    @property
+    def total_variance(self) -> float:
+        """The variance of all standardised features together; clipped values count as they were."""
+        varies = self.feature_scale != CONSTANT_SCALE
+        return float((self.feature_weight[varies] ** 2).sum())
+
     def features(self, values: np.ndarray) -> np.ndarray:
         """Standardise features, clip them to ±4 and weigh them; shape kept, float32."""
         # in place: a lab's table in float64 is as large as a processor's cache
@@ -162,4 +171,4 @@ class Standardiser:
 
 
 def _usable(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    return np.where(deviation > CONSTANT * np.abs(mean), deviation, 1.0)
+    return np.where(deviation > CONSTANT * np.abs(mean), deviation, CONSTANT_SCALE)

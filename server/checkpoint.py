@@ -179,7 +179,13 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
             if group.startswith(own)
         }
 
-    products = by_lab("products", GramSums)
+    standardiser = Standardiser(**groups["standardiser"])
+    of_labs = by_lab("products", GramSums)
+    products = None
+    if of_labs:
+        products = Products(
+            basis=groups["basis"]["basis"], of_labs=of_labs, variance=standardiser.total_variance
+        )
     history = tuple(
         RoundRecord(**item | {"labs": tuple(item["labs"]), "out": tuple(item["out"])})
         for item in record["history"]
@@ -188,7 +194,7 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
         phase=record["phase"],
         released=tuple(record["released"]),
         roster=_roster(record["roster"], groups.get("target-counts", {})),
-        standardiser=Standardiser(**groups["standardiser"]),
+        standardiser=standardiser,
         state=RoundState(
             server_round=record["server_round"],
             head=groups["head"],
@@ -196,7 +202,7 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
             history=history,
         ),
         projection=groups.get("projection", {}).get("projection"),
-        products=Products(basis=groups["basis"]["basis"], of_labs=products) if products else None,
+        products=products,
         evaluation=Evaluation(
             errors=by_lab("errors", ErrorSums),
             baseline=by_lab("baseline", ErrorSums),

@@ -28,10 +28,13 @@ class Products:
     basis : ndarray of shape (n_features, n_components), orthonormal
     of_labs : mapping of str to GramSums
         By name, in the order of the names.
+    variance : float
+        Of all standardised features together.
     """
 
     basis: np.ndarray
     of_labs: Mapping[str, GramSums]
+    variance: float
 
     @cached_property
     def total(self) -> GramSums:
@@ -55,7 +58,7 @@ class Products:
     @cached_property
     def novelty(self) -> Novelty:
         """How far from all labs' specimens a specimen is, with a threshold yet to calibrate."""
-        return Novelty.of(self.total, self.basis)
+        return Novelty.of(self.total, self.basis, self.variance)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ class ProductPhases(Asker):
         }
         if not of_labs:
             return None
-        found = Products(basis=basis, of_labs=of_labs)
+        found = Products(basis=basis, of_labs=of_labs, variance=standardiser.total_variance)
         with one_thread():
             found.solve()
         return found

@@ -60,7 +60,7 @@ def progress(server_round: int) -> Progress:
             optimizer={"m_t/0.weight": np.full((3, 2), 0.1)},
             history=(record,),
         ),
-        products=Products(basis=np.eye(2), of_labs={"aachen": sums, "celle": sums}),
+        products=Products(basis=np.eye(2), of_labs={"aachen": sums, "celle": sums}, variance=2.0),
         evaluation=Evaluation(
             errors={"aachen": errors},
             baseline={"aachen": errors},

@@ -1,5 +1,7 @@
 """Intervals: a quantile of all labs' scores from counts, coverage, and lab by lab."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -140,3 +142,34 @@ def test_a_threshold_from_held_out_specimens_replaces_that_of_a_normal_distribut
     assert found.threshold == pytest.approx(7.0, rel=0.08)
     too_few = novelty.calibrated(score_counts(np.full((3, 1), 7.0))[0])
     assert too_few.threshold == novelty.threshold
+
+
+def test_what_varies_in_no_lab_is_outside_the_domain() -> None:
+    generator = np.random.default_rng(2)
+    num_features, sizes = 200, np.array([20.0, 9.0, 4.0, 3.0, 2.0, 1.0])
+    axes = np.linalg.qr(generator.normal(size=(num_features, num_features)))[0]
+    known, unknown = axes[:, : len(sizes)], axes[:, -1]
+
+    def specimens(number: int) -> np.ndarray:
+        noise = 0.1 * generator.normal(size=(number, num_features))
+        varied = generator.normal(size=(number, len(sizes))) * np.sqrt(sizes)
+        return np.asarray(varied @ known.T + noise)
+
+    trained, held_out = specimens(48), specimens(200)
+    basis = np.linalg.svd(trained, full_matrices=False)[2][:12].T
+    sums = GramSums.of(trained @ basis, np.zeros((len(trained), 1)))
+    variance = float(sizes.sum() + 0.01 * num_features)
+    found = Novelty.of(sums, basis, variance)
+    novelty = found.calibrated(score_counts(found.score(held_out)[:, None])[0])
+    assert novelty.inside(held_out).mean() == pytest.approx(INSIDE, abs=0.04)
+    strange = 6.0 * unknown[None]
+    assert not novelty.inside(strange).any()
+    # along the leading directions alone it lies in the middle
+    without = replace(novelty, residual=0.0, threshold=3.0)
+    assert without.inside(strange).all()
+
+
+def test_nothing_is_left_over_beside_a_whole_basis() -> None:
+    sums = GramSums.of(np.random.default_rng(0).normal(size=(80, 2)), np.zeros((80, 1)))
+    assert Novelty.of(sums, np.eye(2)).residual == 0.0
+    assert Novelty.of(sums, np.eye(3)[:, :2], variance=5.0).residual > 0.0
