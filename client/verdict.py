@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from client.choice import SHARED, choose
 from client.learning_curve import MOST_TIMES, specimens_for
@@ -164,6 +165,10 @@ def gain_of(found: Comparison, power: float) -> Gain | None:
 def bootstrap(differences: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float]:
     """Return the ends of the interval of a mean, drawing groups with replacement.
 
+    Quantiles lie further out than at `CONFIDENCE`, by as much as a mean of so few groups asks for
+    (the expanded percentile interval of Hesterberg 2015, doi 10.1080/00031305.2015.1089789). Of five
+    groups without any difference, 8 % still show one, and 16 % by plain quantiles; of eight, 6 and 13.
+
     Parameters
     ----------
     differences : ndarray of shape (n_specimens,)
@@ -179,9 +184,13 @@ def bootstrap(differences: np.ndarray, groups: np.ndarray, seed: int) -> tuple[f
     """
     _, members = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(members, differences), np.bincount(members)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
+    number = len(sums)
+    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    tail = (1 - CONFIDENCE) / 2
+    if number > 1:
+        tail = float(ndtr(stdtrit(number - 1, tail) * np.sqrt(number / (number - 1))))
+    low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -197,7 +206,7 @@ def sentence(found: Sequence[Gain]) -> str:
     ...              num_trained=36,
     ...              alone=4.0, together=4.0, joined=4.0, low=-1.0, high=1.0)
     >>> sentence([small, large])
-    'Over all labs the error of strength is 17 % smaller together than alone; joining pays for \
+    'Over all labs the error of strength is 17 % smaller joined than alone; joining pays for \
 a (25 % smaller), and makes no clear difference for b.'
     """
     if not found:
@@ -214,7 +223,7 @@ a (25 % smaller), and makes no clear difference for b.'
         ("makes no clear difference for", list(dict.fromkeys(unclear))),
     ]
     said = ", and ".join(f"{words} {_named(labs)}" for words, labs in clauses if labs)
-    lead = f"Over all labs the error {overall} together than alone"
+    lead = f"Over all labs the error {overall} joined than alone"
     return f"{lead}; {said if said.startswith('joining') else f'joining {said}'}."
 
 
@@ -225,8 +234,8 @@ def _named(labs: list[str]) -> str:
 def _overall_share(found: Sequence[Gain], target: str) -> float:
     chosen = [gain for gain in found if gain.target == target]
     alone = sum(gain.alone * gain.num_specimens for gain in chosen)
-    together = sum(gain.joined * gain.num_specimens for gain in chosen)
-    return (alone - together) / max(alone, np.finfo(float).tiny)
+    joined = sum(gain.joined * gain.num_specimens for gain in chosen)
+    return (alone - joined) / max(alone, np.finfo(float).tiny)
 
 
 def _change(share: float) -> str:

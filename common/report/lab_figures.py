@@ -42,7 +42,7 @@ def gain_figure(rows: Sequence[LabRow], target: Target) -> str | None:
     known = sorted(told, key=lambda row: row.gain or 0.0)
     if not known:
         return None
-    label = f"{spoken(target.name)}, how much smaller each lab's error is together than alone"
+    label = f"{spoken(target.name)}, how much smaller each lab's error is joined than alone"
     with style(label):
         figure, axes = canvas(height=1.5 + 0.3 * len(known))
         axes.axvline(0, color=INK, linewidth=1)
@@ -60,7 +60,7 @@ def gain_figure(rows: Sequence[LabRow], target: Target) -> str | None:
                 axes.plot(x, y, mark, color=edge, markerfacecolor=fill, label=verdict, zorder=3)
         axes.set_yticks(range(len(known)), [short(row.lab) for row in known])
         axes.set_ylim(-0.6, len(known) - 0.4)
-        axes.set_xlabel(f"smaller error together than alone{in_brackets(target.unit)}")
+        axes.set_xlabel(f"smaller error joined than alone{in_brackets(target.unit)}")
         axes.set_title(spoken(target.name))
         legend_below(figure, *axes.get_legend_handles_labels())
         return svg_of(figure, label)

@@ -47,7 +47,7 @@ def worth(report: Report) -> Section:
     for target in report.evidence.targets:
         rows = [row for row in report.evidence.labs if row.target == target.name]
         caption = (
-            "Right of the line: the lab errs less together than alone. The bar is what chance "
+            "Right of the line: the lab errs less joined than alone. The bar is what chance "
             "allows; where it crosses the line, the difference may be chance."
         )
         blocks += drawn(gain_figure(rows, target), caption)
