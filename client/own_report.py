@@ -17,7 +17,7 @@ from client.learning_curve import points_of, power_of
 from client.own_version import make_own_version
 from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
-from client.verdict import TOO_FEW, Comparison, Gain, gain_of
+from client.verdict import NO_DIFFERENCE, TOO_FEW, Comparison, Gain, gain_of
 from common.errors import CrossplyError
 from common.metrics import ErrorSums, as_finite
 from common.release import Release
@@ -138,7 +138,10 @@ join.'
     said = []
     for gain in gains:
         unit = f" {symbol(gain.unit)}".rstrip()
-        words = {TOO_FEW: "too few specimens to tell"}.get(gain.verdict, gain.verdict)
+        words = {
+            TOO_FEW: "too few specimens to tell",
+            NO_DIFFERENCE: "no clear difference",
+        }.get(gain.verdict, gain.verdict)
         said.append(
             f"{gain.target} is {gain.joined:.3g}{unit} joined and {gain.alone:.3g}{unit} alone: "
             f"{words}"

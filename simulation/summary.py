@@ -57,7 +57,9 @@ def labs_table(of_target: list[Gain]) -> Table:
     """Return what joining is worth to each lab, for one target; no wider than 80 columns."""
     unit = in_brackets(of_target[0].unit)
     table = titled_table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
-    table.caption = "tests: how many more of its own would be worth as much"
+    table.caption = (
+        "hold: clearly worse joined. tests: how many more of its own would be worth as much"
+    )
     table.caption_justify = "left"
     # in the 80 columns of a plain terminal too
     table.pad_edge = table.show_edge = False
@@ -87,7 +89,8 @@ def _with_its_ends(gain: Gain) -> str:
     places = 1 - floor(log10(half)) if half > 0 else 0
     # no minus before what is zero then
     mean, low, high = (round(value, places) + 0.0 for value in (gain.mean, gain.low, gain.high))
-    return f"{mean:+g} ({low:g} to {high:g})"
+    shown = max(places, 0)
+    return f"{mean:+.{shown}f} ({low:.{shown}f} to {high:.{shown}f})"
 
 
 def _more(gain: Gain) -> str:

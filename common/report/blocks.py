@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 
 from markupsafe import Markup
 
 from common.report.lab_figures import compact
+
+EMPTY = "–"
+"""In a cell of which nothing is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,16 @@ class Table:
     num_text: int = 1
     strong: frozenset[int] = frozenset()
     kind: str = "table"
+
+    def without_empty_columns(self) -> Table:
+        """Return it without the columns in which every cell is a dash."""
+        told = [any(row[i] != EMPTY for row in self.rows) for i in range(len(self.headings))]
+        return replace(
+            self,
+            headings=tuple(compress(self.headings, told)),
+            rows=tuple(tuple(compress(row, told)) for row in self.rows),
+            num_text=sum(told[: self.num_text]),
+        )
 
     def is_number(self, column: int) -> bool:
         """Tell whether a column is set to the right."""
@@ -91,7 +105,7 @@ def number(value: float | None, *, sign: bool = False, like: float | None = None
     ('61.2', '–', '+0.520', '−0.5')
     """
     if value is None or math.isnan(value):
-        return "–"
+        return EMPTY
     if math.isinf(value):
         return "unbounded"
     text = compact(value, like=like if like is not None and math.isfinite(like) else None)
@@ -106,4 +120,4 @@ def percent(value: float | None) -> str:
     >>> percent(0.913), percent(None)
     ('91 %', '–')
     """
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+    return EMPTY if value is None or math.isnan(value) else f"{100 * value:.0f} %"

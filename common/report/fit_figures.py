@@ -45,7 +45,8 @@ def parity_figure(
             if one.lower is not None and one.upper is not None:
                 x, y = _bars(one.measured, one.lower, one.upper)
                 axes.plot(x, y, color=colour, alpha=faint, linewidth=0.8, zorder=1)
-        _marks(axes, series, looks, [one.predicted for one in series])
+        measured = [one.measured for one in series]
+        _marks(axes, series, looks, measured, [one.predicted for one in series])
         axes.set(xlim=limits, ylim=limits, aspect="equal", title=series[0].mode)
         unit = in_brackets(target.unit)
         axes.set(xlabel=f"measured {spoken(target.name)}{unit}", ylabel=f"predicted{unit}")
@@ -54,15 +55,19 @@ def parity_figure(
 
 
 def residual_figure(series: Sequence[ParitySeries], target: Target, looks: Looks) -> str:
-    """Draw predicted minus measured over the measured value."""
+    """Draw predicted minus measured over the predicted value.
+
+    Over the measured one they fall even for the best of predictions, which lie nearer to the mean.
+    """
     label = f"{spoken(target.name)}, what is left: {series[0].mode}"
     with style(label):
         figure, axes = canvas(height=3.6)
         axes.axhline(0, color=INK, alpha=0.5, linewidth=1, zorder=0)
-        _marks(axes, series, looks, [one.predicted - one.measured for one in series])
+        left = [one.predicted - one.measured for one in series]
+        _marks(axes, series, looks, [one.predicted for one in series], left)
         unit = in_brackets(target.unit)
         axes.set(title=f"residuals: {series[0].mode}", ylabel=f"predicted − measured{unit}")
-        axes.set_xlabel(f"measured {spoken(target.name)}{unit}")
+        axes.set_xlabel(f"predicted {spoken(target.name)}{unit}")
         _legend(figure, axes)
         return svg_of(figure, label)
 
@@ -93,14 +98,18 @@ def _bars(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarr
 
 
 def _marks(
-    axes: Axes, series: Sequence[ParitySeries], looks: Looks, values: Sequence[np.ndarray]
+    axes: Axes,
+    series: Sequence[ParitySeries],
+    looks: Looks,
+    across: Sequence[np.ndarray],
+    up: Sequence[np.ndarray],
 ) -> None:
     size = 4.5 if _number(series) < MANY else 3.2
-    for one, y in zip(series, values, strict=True):
+    for one, x, y in zip(series, across, up, strict=True):
         colour, mark = looks[one.lab]
-        known = np.isfinite(one.measured) & np.isfinite(y)
+        known = np.isfinite(x) & np.isfinite(y)
         axes.plot(
-            one.measured[known],
+            x[known],
             y[known],
             mark,
             color=colour,

@@ -34,7 +34,8 @@ R2_MEANING = "share of the variance that is explained: 1 is perfect, 0 is as goo
 _WORDS = {
     "alone": "a model that a lab trained on its own specimens only",
     "together": "the shared model, to which all labs sent weights and no specimens",
-    "joined": "by the version of the shared model that a lab would use, chosen on other specimens",
+    "joined": "by the version of the shared model that a lab would use, chosen on other specimens "
+    "than those that it is tried on: it may come out a little worse than together",
     "personalised": "the shared model, trained a little further on the lab's own specimens",
     "with offset": "the shared model plus one constant for a lab whose values are shifted",
     "aligned": "the shared model on features that are given everyone's mean and spread first",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from common.report.blocks import Block, Section, Table, Words, drawn, number, percent
+from common.report.blocks import EMPTY, Block, Section, Table, Words, drawn, number, percent
 from common.report.content import (
     CalibrationRow,
     CoordinatorReport,
@@ -21,6 +21,8 @@ from common.report.drawing import spoken
 from common.report.fit_figures import parity_figure, parity_limits, residual_figure
 from common.report.lab_figures import calibration_figure, gain_figure, heat_map
 from common.units import in_brackets
+
+_DOMAIN = {None: EMPTY, True: "inside", False: "✗ unlike"}
 
 # held together by spaces that do not break
 VERDICTS = {
@@ -55,16 +57,20 @@ def worth(report: Report) -> Section:
             tables.append(_worth_table(rows, target, reader_of(report)))
     lead = (
         "Mean absolute error (MAE): how far off a prediction is on average, in the unit of the "
-        "target, on specimens that the model had not seen. The last column: how many more "
-        "specimens of its own would have bought the lab the same gain."
+        "target, on specimens that the model had not seen."
     )
+    if any(row.specimens_worth is not None for row in report.evidence.labs):
+        lead += (
+            " The last column: how many more specimens of its own would have bought the lab the "
+            "same gain."
+        )
     return Section(
         anchor="worth", title="What it is worth to each lab", lead=lead, blocks=(*blocks, *tables)
     )
 
 
 def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> Table:
-    return Table(
+    table = Table(
         caption=titled(target),
         headings=(
             "lab", "taking part", "model to use", "gain", "low", "high", "alone", "together",
@@ -73,8 +79,8 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
         rows=tuple(
             (
                 row.lab,
-                VERDICTS[row.verdict] if row.verdict else "–",
-                (row.use or "–").replace(" ", "\u00a0"),
+                VERDICTS[row.verdict] if row.verdict else EMPTY,
+                (row.use or EMPTY).replace(" ", "\u00a0"),
                 number(row.gain, sign=True, like=row.alone),
                 number(row.gain_low, sign=True, like=row.alone),
                 number(row.gain_high, sign=True, like=row.alone),
@@ -89,11 +95,13 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
         num_text=3,
         strong=frozenset(place for place, row in enumerate(rows) if row.lab == reader),
     )  # fmt: skip
+    # a coordinator is told little of what only labs can compute
+    return table.without_empty_columns()
 
 
 def _specimens_worth(row: LabRow) -> str:
     if row.specimens_worth is None:
-        return "–"
+        return EMPTY
     return f"more than {row.specimens_worth}" if row.is_at_least else str(row.specimens_worth)
 
 
@@ -111,7 +119,7 @@ def quality(report: Report, looks: Mapping[str, tuple[str, str]]) -> Section:
                     (
                         row.label,
                         str(row.num_specimens),
-                        "–" if row.r2 is None else f"{row.r2:.3f}".replace("-", "−"),
+                        EMPTY if row.r2 is None else f"{row.r2:.3f}".replace("-", "−"),
                         number(row.mae),
                         number(row.rmse),
                     )
@@ -213,7 +221,11 @@ def own(specimens: Sequence[OwnSpecimen], evidence: Evidence) -> Section:
                 rows=tuple(
                     (
                         one.specimen,
-                        "–" if one.is_inside is None else "inside" if one.is_inside else "✗ unlike",
+                        EMPTY
+                        if one.is_inside is None
+                        else "inside"
+                        if one.is_inside
+                        else "✗ unlike",
                         number(one.measured),
                         number(one.predicted),
                         number(one.lower),
