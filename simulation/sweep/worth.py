@@ -97,6 +97,10 @@ def sentence(found: list[Worth], *, is_same: bool) -> str:
     >>> sentence([one], is_same=False)
     'On specimens that no choice saw, the chosen settings err less than those of the file: \
 mean absolute error of strength 8 against 10 MPa, 20 % smaller.'
+    >>> worse = Worth(target="strength", unit="MPa", own={"mae": 10.0}, chosen={"mae": 14.0},
+    ...               low=-6.0, high=-2.0)
+    >>> sentence([worse], is_same=False).rpartition("; ")[2]
+    'keep the settings of the file.'
     """
     if is_same:
         return "No settings were found that beat those of the file."
@@ -112,7 +116,8 @@ mean absolute error of strength 8 against 10 MPa, 20 % smaller.'
     better = [one.share > 0 for one in found]
     how = "err less than" if all(better) else "do not err less than"
     how = how if all(better) or not any(better) else "err differently from"
+    advice = "" if any(better) else "; keep the settings of the file"
     return (
         f"On specimens that no choice saw, the chosen settings {how} those of the file: "
-        f"mean absolute error of {', and of '.join(parts)}."
+        f"mean absolute error of {', and of '.join(parts)}{advice}."
     )
