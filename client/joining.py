@@ -70,7 +70,9 @@ def check_folders(data: Path, folder: Path) -> None:
         )
     if (folder / "membership.json").exists():
         raise StateError(
-            f"{folder} has joined already; use it, or name another folder with --state"
+            f"{folder} has joined already: go on with `crossply lab start --state {folder}`, or "
+            'name another folder with --state; where the lab\'s data lie stands under "data" in '
+            f"{folder / 'membership.json'}, and may be corrected there"
         )
 
 
