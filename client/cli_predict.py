@@ -67,7 +67,7 @@ def predict(
             versions = versions_of(released, own)
             typer.echo(predictions_as_json(predictions, federation, source, versions))
         else:
-            for line in sentences(predictions, federation):
+            for line in sentences(predictions, federation, is_named=bool(findings.stops)):
                 typer.echo(line)
         if csv is not None:
             write_atomically(csv, as_csv(predictions, federation))

@@ -95,6 +95,8 @@ def test_images_are_read_as_in_training_and_what_cannot_be_used_stops_no_other(
     assert "cut.png: is a truncated or damaged PNG file" in result.stderr
     assert "missing.png: no such file" in result.stderr
     assert result.stdout.count("strength") == 1 and " MPa" in result.stdout
+    # the others are refused, and this one is still named
+    assert result.stdout.startswith(f"{paths[1]}: strength ")
     assert table.read_text().splitlines()[1].split(",")[1:3] == ["strength", "MPa"]
 
     two = [lab.images / name for name in ("S01.png", "S02.png")]
