@@ -77,7 +77,11 @@ class Data(Section):
     @model_validator(mode="after")
     def _the_signs_differ(self) -> Data:
         if self.delimiter == self.decimal:
-            raise ValueError(f"delimiter and decimal are both {self.delimiter!r}")
+            raise ValueError(
+                f"delimiter and decimal are both {self.delimiter!r}; if the table's cells stand "
+                'between semicolons, write delimiter = ";", else export the table so, or write '
+                "numbers with a decimal point"
+            )
         return self
 
 
