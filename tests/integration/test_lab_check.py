@@ -23,12 +23,12 @@ def lab(lab: Lab) -> Lab:
     return lab
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments: str, columns: int = 100) -> tuple[int, str]:
     from typer.testing import CliRunner
 
     from client.cli import app
 
-    result = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["check", *arguments])
+    result = CliRunner(env={"COLUMNS": str(columns)}).invoke(app, ["check", *arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -52,6 +52,22 @@ def test_a_bad_folder(lab: Lab) -> None:
     words = " ".join(output.split())
     for word in ("level file row column found what to do", "stop tests.csv 3 strength", "3-May"):
         assert word in words
+
+
+def test_the_key_to_edit_is_shown_whole_in_eighty_columns(lab: Lab) -> None:
+    measured = lab.settings["targets"].pop("strength")
+    lab.federation["targets"]["tensile_strength_at_room_temperature"] = lab.federation[
+        "targets"
+    ].pop("strength")
+    lab.settings["targets"]["tensile_strength_at_room_temperature"] = measured | {"column": "Rm"}
+    lab.write()
+    code, output = run(str(lab.path), columns=80)
+    assert code == 1
+    lines = output.splitlines()
+    assert max(map(len, lines)) <= 80
+    column = next(line for line in lines if line.startswith("level")).index("what to do")
+    shown = "".join(line[column:].strip() for line in lines)
+    assert "targets.tensile_strength_at_room_temperature.column" in shown
 
 
 def test_something_to_look_at(lab: Lab) -> None:
