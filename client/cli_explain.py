@@ -41,10 +41,12 @@ def explain(
     from client.dataset import load_dataset
     from client.feature_store import FeatureStore, default_folder
     from client.features import extract
+    from client.folders import require_model
     from client.importance import partial_dependence, permutation_importance
     from common.files import write_atomically
     from common.release import load_release
 
+    require_model(model)
     released = load_release(model)
     federation = released.federation
     dataset = load_dataset(folder, federation)

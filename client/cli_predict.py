@@ -41,6 +41,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Predict from images, with intervals, and whether they are like what was learned from."""
+    from client.folders import require_model
     from client.own_version import load_own_version
     from client.prediction import read_covariates, remarks_on_model, versions_of
     from client.prediction_output import as_csv, sentences
@@ -49,6 +50,7 @@ def predict(
     from common.files import write_atomically
     from common.release import load_release
 
+    require_model(model)
     released = load_release(model)
     federation = released.federation
     question = Question(

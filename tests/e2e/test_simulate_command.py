@@ -245,7 +245,7 @@ def test_an_extra_that_is_missing_is_named_before_any_work(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no folder", "gone: cannot be read"),
+        ("no folder", "gone does not exist; name a folder of lab folders"),
         ("one lab", "found 1 folders with a lab.toml; expected two labs"),
         ("bad table", "strength"),
     ],
@@ -268,6 +268,18 @@ def test_bad_data_is_one_sentence(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_folder_of_labs_says_what_to_name(
+    crossply_here: Callable[..., Done], labs: Path, tmp_path: Path
+) -> None:
+    one = crossply_here("simulate", labs / "celle").stderr
+    assert f"celle is the folder of one lab; name the one of all labs, {labs}" in one
+    file = crossply_here("simulate", labs / "federation.toml").stderr
+    assert "federation.toml is a file; name a folder of lab folders" in file
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no federation.toml" in crossply_here("simulate", empty).stderr
 
 
 def test_a_bad_image_costs_its_specimen_alone(
@@ -293,7 +305,7 @@ def test_debug_lets_the_error_through(
     crossply_here: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["crossply", "--debug", "simulate", str(tmp_path / "gone")])
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="gone does not exist"):
         crossply_command.main()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from client.settings import GUIDE
 from common.errors import ConfigurationError
 
 # typer imports names that click has deprecated
@@ -105,6 +106,20 @@ def test_where_the_federation_file_is_looked_for(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("in_bounded_time")
+def test_what_is_no_lab_folder_says_what_to_name(lab: Lab) -> None:
+    with pytest.raises(ConfigurationError, match=r"gone does not exist; name the lab's folder"):
+        run(str(lab.path.parent / "gone"))
+    with pytest.raises(ConfigurationError) as named_file:
+        run(str(lab.path / "lab.toml"))
+    assert f"lab.toml is a file; name the lab's folder, {lab.path}, and" in str(named_file.value)
+    (lab.path / "lab.toml").unlink()
+    agreement = ("--federation", str(lab.path / "federation.toml"))
+    for options in ((), agreement):
+        with pytest.raises(ConfigurationError, match=r"holds no lab\.toml.*; docs/lab-file\.md"):
+            run(str(lab.path), *options)
+    assert (Path(__file__).parents[2] / GUIDE).is_file()
+
+
 @pytest.mark.parametrize("name", ["federation.toml", "lab.toml"])
 def test_a_named_pipe_in_place_of_a_toml_file(lab: Lab, name: str) -> None:
     (lab.path / name).rename(lab.path.parent / name)
