@@ -165,7 +165,7 @@ def options(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:
 
 def test_options_of_the_command() -> None:
     assert options(typer.main.get_command(crossply.app)) == {
-        "crossply": {"--debug"},
+        "crossply": {"--debug", "--version"},
         "crossply lab": set(),
         "crossply lab check": {"folder", "--federation", "--json"},
         "crossply lab features": {"folder", "--federation"},
