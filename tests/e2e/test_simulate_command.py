@@ -194,6 +194,7 @@ def test_a_pooled_data_set_and_the_options(
             1,
             "the closest known key is 'rounds'",
         ),
+        (["--set", "rounds=1"], 1, "the closest known key is 'training.rounds'"),
         (["--set", "nonsense"], 1, "write KEY=VALUE"),
         (["--folds", "30"], 1, "cannot be split into 30 folds"),
         (["--out", "file"], 1, "file cannot be written to"),
@@ -290,6 +291,14 @@ def test_a_bad_image_costs_its_specimen_alone(
     done = crossply_here("simulate", labs, "--rounds", 1, "--mode", "local")
     assert done.returncode == 0
     assert "S03.png: is a truncated or damaged PNG file" in caplog.text
+
+
+def test_centralised_is_the_mode_that_tables_spell_so(
+    crossply_here: Callable[..., Done], labs: Path
+) -> None:
+    done = crossply_here("simulate", labs, "--rounds", 1, "--mode", "centralised", "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["modes"]) == {"centralized"}
 
 
 def test_help_names_the_commands(

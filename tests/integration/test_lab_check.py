@@ -172,4 +172,6 @@ def test_features_ahead_of_time_are_kept_and_shown(
     kept = runner.invoke(app, ["cache"]).output
     assert ": 48 vectors, " in " ".join(kept.split())
     pruned = runner.invoke(app, ["cache", "--prune", "--unused", "1 day"]).output
+    told = str(runner.invoke(app, ["cache", "--unused", "3"]).exception)
+    assert told == "--unused: '3' is not a duration; write for example --unused \"90 days\""
     assert "0 removed" in pruned
