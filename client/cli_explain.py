@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from common.federation import Federation
     from common.release import ReleasedModel
 
+SEEN = (
+    "these are all specimens of the lab; where it took part in training the model, four of five "
+    "were trained on, and the error on new specimens is larger: the lab's report.html has it, of "
+    "those that were held out"
+)
+"""What an error over specimens that trained the model is not to be taken for."""
+
 
 def explain(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a released model.")],
@@ -60,6 +67,7 @@ def explain(
         console = Console()
         for index, name in enumerate(federation.targets):
             console.print(_table(importance, dependence, federation, index, name))
+    typer.echo(f"Note: {SEEN}.", err=True)
     if saliency is not None:
         write_atomically(saliency, _saliency(dataset, row, released))
         typer.echo(f"{saliency} shows {dataset.micrographs[row][0].name}.", err=True)
