@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 
 import typer
 
@@ -27,9 +28,18 @@ app.command(name="sweep")(simulation.cli_sweep.sweep)
 app.command(name="demo")(simulation.cli.demo)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"crossply {version('crossply')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_show_version, help="Show the version."
+    ),
 ) -> None:
     """Take the options that come before the name of a command."""
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from common.federation import Federation
     from common.release import ReleasedModel
 
+SEEN = (
+    "these are all specimens of the lab; where it took part in training the model, four of five "
+    "were trained on, and the error on new specimens is larger: the lab's report.html has it, of "
+    "those that were held out"
+)
+"""What an error over specimens that trained the model is not to be taken for."""
+
 
 def explain(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a released model.")],
@@ -41,10 +48,12 @@ def explain(
     from client.dataset import load_dataset
     from client.feature_store import FeatureStore, default_folder
     from client.features import extract
+    from client.folders import require_model
     from client.importance import partial_dependence, permutation_importance
     from common.files import write_atomically
     from common.release import load_release
 
+    require_model(model)
     released = load_release(model)
     federation = released.federation
     dataset = load_dataset(folder, federation)
@@ -58,6 +67,7 @@ def explain(
         console = Console()
         for index, name in enumerate(federation.targets):
             console.print(_table(importance, dependence, federation, index, name))
+    typer.echo(f"Note: {SEEN}.", err=True)
     if saliency is not None:
         write_atomically(saliency, _saliency(dataset, row, released))
         typer.echo(f"{saliency} shows {dataset.micrographs[row][0].name}.", err=True)

@@ -13,11 +13,13 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
 ) -> None:
     """Write the head with its scaler as ONNX: features in, targets in their units out."""
+    from client.folders import require_model
     from client.onnx_head import INPUT, OUTPUT, onnx_bytes
     from common.files import write_atomically
     from common.release import load_release
     from common.units import symbol
 
+    require_model(model)
     released = load_release(model)
     write_atomically(out, onnx_bytes(released))
     federation = released.federation

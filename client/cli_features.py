@@ -72,12 +72,19 @@ def cache(
     """Say how much room kept features take; remove those that are not used."""
     from client.feature_store import FeatureStore, default_folder
     from client.file_digests import DIGESTS, forget_missing
+    from common.errors import ConfigurationError, UnitError
     from common.units import seconds
 
+    try:
+        age = timedelta(seconds=seconds(unused))
+    except (UnitError, OverflowError) as error:
+        raise ConfigurationError(
+            f'--unused: {unused!r} is not a duration; write for example --unused "90 days"'
+        ) from error
     store = FeatureStore(default_folder())
     before = store.summary()
     if prune:
-        store.prune(timedelta(seconds=seconds(unused)))
+        store.prune(age)
         forget_missing(store.folder / DIGESTS)
     found = store.summary()
     typer.echo(f"{store.folder}: {found.num_vectors} vectors, {found.num_bytes / 1e6:.1f} MB.")

@@ -44,6 +44,7 @@ def join(
 
     require_tls13()
     from client import joining
+    from client.dataset import load_dataset
     from common.invite import read_invite
 
     found = read_invite(invite)
@@ -55,6 +56,8 @@ def join(
     if fingerprint is not None:
         _check_fingerprint(fingerprint, found.fingerprint)
     joining.check_folders(data, state)
+    # an invite is good once: it is not used up for data that cannot take part
+    load_dataset(data, federation)
     _show(federation, found.lab, found.address, found.fingerprint)
     if not yes and not typer.confirm("Join under this agreement?"):
         typer.echo("Nothing was sent.")
@@ -66,6 +69,7 @@ def join(
 
 
 def _check_fingerprint(given: str, of_invite: str) -> None:
+    from client.findings import printable
     from common.errors import ConfigurationError
 
     digits = given.lower()
@@ -75,8 +79,8 @@ def _check_fingerprint(given: str, of_invite: str) -> None:
         )
     if not of_invite.startswith(digits):
         raise ConfigurationError(
-            f"the invite's agreement has the fingerprint {of_invite[:SHORTEST_FINGERPRINT]}, not "
-            f"{given[:SHORTEST_FINGERPRINT]}; ask the coordinator which is right"
+            f"the invite's agreement has the fingerprint {of_invite[: len(digits)]}, not "
+            f"{printable(digits)}; ask the coordinator which is right"
         )
 
 
@@ -86,6 +90,7 @@ def _show(federation: Federation, lab: str, address: str, fingerprint: str) -> N
     from rich.table import Table
 
     from client.findings import printable
+    from client.leaving import leaves
 
     console = Console(highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -93,14 +98,21 @@ def _show(federation: Federation, lab: str, address: str, fingerprint: str) -> N
     table.add_column()
     for name, value in _rows(federation):
         table.add_row(name, escape(printable(value)))
+    leaving = Table.grid(padding=(0, 1, 0, 0))
+    for sentence in leaves(federation.privacy.min_specimens):
+        leaving.add_row("-", escape(sentence))
     title, whom, where = (escape(printable(text)) for text in (federation.name, lab, address))
     console.print(f"\n[bold]{title}[/] asks {whom} to take part, at {where}\n")
     console.print(table)
+    console.print("\n[bold]leaves your lab[/]")
+    console.print(leaving)
     console.print(f"\nFingerprint of the agreement: [bold]{fingerprint[:12]}[/]{fingerprint[12:]}")
     console.print("Compare it with what the coordinator tells you by another way.\n")
 
 
 def _rows(federation: Federation) -> list[tuple[str, str]]:
+    from client.leaving import NEVER
+
     targets = [
         f"{name} in {target.unit}, {target.range[0]:g} to {target.range[1]:g}"
         for name, target in federation.targets.items()
@@ -108,7 +120,6 @@ def _rows(federation: Federation) -> list[tuple[str, str]]:
     covariates = [f"{name} in {c.unit}" for name, c in federation.covariates.items()]
     imaging, training = federation.imaging, federation.training
     scale = f", {imaging.um_per_px:g} µm per pixel" if imaging.um_per_px else ""
-    minimum = federation.privacy.min_specimens
     return [
         ("predicts", "; ".join(targets)),
         ("process variables", "; ".join(covariates) or "none"),
@@ -119,15 +130,6 @@ def _rows(federation: Federation) -> list[tuple[str, str]]:
             f"{training.strategy}, {training.rounds} rounds, a quorum of {training.quorum:.0%}, "
             f"{training.round_deadline} a round at most",
         ),
-        (
-            "leaves your lab",
-            "weights of the trained head; numbers of specimens; sums of features and targets; "
-            f"sums of errors over at least {minimum} specimens; a code where something fails",
-        ),
-        (
-            "never leaves it",
-            "micrographs, feature vectors, rows of the test table, specimen ids, file names, "
-            "texts of errors; and no code comes in",
-        ),
+        ("never leaves it", f"{NEVER}; and no code comes in"),
         ("you decide", "policy.toml in the state folder: what may leave, and how often"),
     ]

@@ -41,6 +41,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Predict from images, with intervals, and whether they are like what was learned from."""
+    from client.folders import require_model
     from client.own_version import load_own_version
     from client.prediction import read_covariates, remarks_on_model, versions_of
     from client.prediction_output import as_csv, sentences
@@ -49,6 +50,7 @@ def predict(
     from common.files import write_atomically
     from common.release import load_release
 
+    require_model(model)
     released = load_release(model)
     federation = released.federation
     question = Question(
@@ -67,7 +69,7 @@ def predict(
             versions = versions_of(released, own)
             typer.echo(predictions_as_json(predictions, federation, source, versions))
         else:
-            for line in sentences(predictions, federation):
+            for line in sentences(predictions, federation, is_named=bool(findings.stops)):
                 typer.echo(line)
         if csv is not None:
             write_atomically(csv, as_csv(predictions, federation))

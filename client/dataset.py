@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.findings import Findings, RefusedError, printable
+from client.findings import Findings, RefusedError, first_few, printable
 from client.reading.columns import find_column
 from client.reading.folder import check_names as check_file_names
 from client.reading.folder import list_entries, within
@@ -120,7 +120,7 @@ def check_folder(
     if findings.stops:
         return None, findings
     pictured = [i for i, specimen in enumerate(lab.specimens) if micrographs[specimen]]
-    _note_unmeasured(lab, pictured, measured, findings)
+    _note_usable(lab, pictured, measured, findings)
     dataset = _assemble(folder, lab, measured, micrographs, equal)
     labs = {measured.partition[i] for i in pictured} if measured.partition else {dataset.name}
     _check_counts(dataset, labs, federation, findings)
@@ -207,17 +207,24 @@ def _number_groups(
     return np.array([root(i) for i in range(len(specimens))], dtype=np.int64)
 
 
-def _note_unmeasured(
+def _note_usable(
     lab: LabTable, pictured: Sequence[int], measured: Measurements, findings: Findings
 ) -> None:
-    """Note how many specimens with a micrograph are of no use, since nothing was measured."""
-    num_without = len(pictured) - int(measured.has_target[list(pictured)].sum())
-    if num_without:
+    """Note which specimens with a micrograph are of no use, since nothing was measured."""
+    specimens = list(lab.specimens)
+    without = [specimens[i] for i in pictured if not measured.has_target[i]]
+    if without:
         findings.fix(
             lab.table.file,
-            f"{num_without} specimen(s) without a value of any target are left out",
+            f"{len(without)} specimen(s) without a value of any target are left out: "
+            f"{first_few(without)}",
             "nothing, if that is intended",
         )
+    findings.passed(
+        lab.table.file,
+        f"{len(pictured) - len(without)} of {len(specimens)} specimens can be used: they have a "
+        "micrograph and a value of a target",
+    )
 
 
 def _check_counts(

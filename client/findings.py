@@ -162,6 +162,18 @@ def refusal(folder: str, stops: Iterable[Finding], at_most: int = 5) -> str:
     return "\n".join(lines)
 
 
+def first_few(names: Sequence[str], at_most: int = 5) -> str:
+    """Return the first of some names, and how many more there are.
+
+    Examples
+    --------
+    >>> first_few(["a", "b", "c"], at_most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more
+
+
 def printable(text: str) -> str:
     r"""Return `text` with control characters and undecodable bytes escaped.
 

@@ -35,8 +35,9 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "file": {"overflow": "fold", "max_width": 24},
     "row": {"justify": "right", "no_wrap": True},
     "column": {"overflow": "fold", "max_width": 20},
-    "found": {"ratio": 3},
-    "what to do": {"ratio": 2},
+    # a key to be edited is cut nowhere
+    "found": {"ratio": 3, "overflow": "fold"},
+    "what to do": {"ratio": 2, "overflow": "fold"},
 }
 
 

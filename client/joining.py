@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from client.findings import printable
 from client.membership import Membership, Settings, open_membership
 from client.policy import DEFAULT_POLICY
+from client.settings import require_lab
 from client.tls import diagnose
 from common.errors import ConfigurationError, EnrolmentError, LinkError, StateError
 from common.federation import FILE_NAME, Federation, parse_federation
@@ -64,13 +65,12 @@ def check_folders(data: Path, folder: Path) -> None:
     StateError
         If the state folder is a member's already.
     """
-    if not (data / "lab.toml").is_file():
-        raise ConfigurationError(
-            f"{data} holds no lab.toml; name the lab's folder with --data, see `crossply lab check`"
-        )
+    require_lab(data)
     if (folder / "membership.json").exists():
         raise StateError(
-            f"{folder} has joined already; use it, or name another folder with --state"
+            f"{folder} has joined already: go on with `crossply lab start --state {folder}`, or "
+            'name another folder with --state; where the lab\'s data lie stands under "data" in '
+            f"{folder / 'membership.json'}, and may be corrected there"
         )
 
 

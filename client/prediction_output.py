@@ -22,8 +22,17 @@ SHOWN = -1
 """The level whose interval is printed: the widest."""
 
 
-def sentences(predictions: Predictions, federation: Federation) -> list[str]:
+def sentences(
+    predictions: Predictions, federation: Federation, *, is_named: bool = False
+) -> list[str]:
     """Return a line for each specimen and target.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    federation : Federation
+    is_named : bool
+        Whether a single specimen is named too: it is one of several that were asked about.
 
     Examples
     --------
@@ -45,7 +54,7 @@ def sentences(predictions: Predictions, federation: Federation) -> list[str]:
     >>> print(*sentences(found, federation))
     tensile_strength 612 MPa, 574 to 650 (90 %), inside the domain
     """
-    several = len(predictions.specimens) > 1
+    is_named = is_named or len(predictions.specimens) > 1
     lines = []
     for row, specimen in enumerate(predictions.specimens):
         for index, (name, target) in enumerate(federation.targets.items()):
@@ -60,7 +69,7 @@ def sentences(predictions: Predictions, federation: Federation) -> list[str]:
                 parts.append(f"{ends} ({100 * LEVELS[SHOWN]:.0f} %)")
             if predictions.inside is not None:
                 parts.append(INSIDE if predictions.inside[row] else OUTSIDE)
-            lines.append(f"{specimen}: " * several + ", ".join(parts))
+            lines.append(f"{specimen}: " * is_named + ", ".join(parts))
     return lines
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from client.findings import printable
 from common.configuration import Section, parse, read_toml
+from common.errors import ConfigurationError
 from common.federation import Limits, Unit
 
 FILE_NAME = "lab.toml"
+
+GUIDE = "docs/lab-file.md"
 
 METADATA = "metadata"
 """The word in place of a number for a scale that stands in the image files themselves."""
@@ -77,7 +82,11 @@ class Data(Section):
     @model_validator(mode="after")
     def _the_signs_differ(self) -> Data:
         if self.delimiter == self.decimal:
-            raise ValueError(f"delimiter and decimal are both {self.delimiter!r}")
+            raise ValueError(
+                f"delimiter and decimal are both {self.delimiter!r}; if the table's cells stand "
+                'between semicolons, write delimiter = ";", else export the table so, or write '
+                "numbers with a decimal point"
+            )
         return self
 
 
@@ -104,13 +113,40 @@ class LabSettings(Section):
     partition: Partition | None = None
 
 
+def require_lab(folder: Path) -> None:
+    """Refuse a path that is no lab's folder, with what to name in its place.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    shown = printable(str(folder))
+    # whatever has the name is meant; what is no regular file is refused when it is read
+    if os.path.lexists(folder / FILE_NAME):
+        return
+    if not os.path.lexists(folder):
+        raise ConfigurationError(
+            f"{shown} does not exist; name the lab's folder, which holds {FILE_NAME}"
+        )
+    if folder.is_file():
+        above = printable(str(folder.parent))
+        raise ConfigurationError(
+            f"{shown} is a file; name the lab's folder, {above}, and not a file in it"
+        )
+    raise ConfigurationError(
+        f"{shown} holds no {FILE_NAME}, which says what a lab's columns, units and file names "
+        f"mean; {GUIDE} shows one, with all its keys"
+    )
+
+
 def load_settings(folder: Path) -> LabSettings:
     """Read ``lab.toml`` in `folder`.
 
     Raises
     ------
     ConfigurationError
-        Names each wrong key, the rule and the value found.
+        If there is none; names each wrong key, the rule and the value found.
     """
+    require_lab(folder)
     path = folder / FILE_NAME
     return parse(LabSettings, read_toml(path), str(path))

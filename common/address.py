@@ -32,10 +32,12 @@ HOST:PORT, as in fed.example.org:9443
     """
     host, colon, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536
+    is_number = port.isascii() and port.isdecimal()
+    is_port = is_number and len(port) <= 5 and 0 < int(port) < 65536
     if not colon or not is_port or not _is_host(bare):
+        limits = "; a port is a number from 1 to 65535" if is_number and not is_port else ""
         raise ConfigurationError(
-            f"{address[:100]!r} is no address; write HOST:PORT, as in fed.example.org:9443"
+            f"{address[:100]!r} is no address; write HOST:PORT, as in fed.example.org:9443{limits}"
         )
     return bare, int(port)
 

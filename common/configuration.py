@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -33,14 +33,58 @@ class Section(BaseModel):
             return data
         for key in data:
             if key not in cls.model_fields:
-                close = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.0)
-                raise ValueError(f"unknown key {str(key)!r}; the closest known key is {close[0]!r}")
+                close = closest_key(str(key), [*cls.model_fields, *leaves(cls)])
+                raise ValueError(f"unknown key {str(key)!r}; the closest known key is {close!r}")
         # TOML has lists only, and a frozen model has tuples
         return {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked like a file that is read."""
         return type(self).model_validate(self.model_dump() | changes)
+
+
+def leaves(model: type[Section], prefix: str = "") -> dict[str, Any]:
+    """Return the annotation of every key of a file by its dotted name; a free table is one key."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            found |= leaves(inner, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = inner
+    return found
+
+
+def closest_key(key: str, known: Collection[str]) -> str:
+    """Return the known key that was most likely meant by one that is not known.
+
+    A key of the same name in another table comes first, then those of the same table.
+
+    Parameters
+    ----------
+    key : str
+    known : collection of str
+        Dotted names; not empty.
+
+    Examples
+    --------
+    >>> known = ["name", "targets", "training", "training.rounds", "training.learning_rate"]
+    >>> closest_key("rounds", known), closest_key("training.lr", known)
+    ('training.rounds', 'training.learning_rate')
+    >>> closest_key("trainig", known), closest_key("learning_rates", known)
+    ('training', 'training.learning_rate')
+    """
+    table, _, name = key.rpartition(".")
+    by_name: dict[str, list[str]] = {}
+    beside: dict[str, list[str]] = {}
+    for one in known:
+        of_one, _, last = one.rpartition(".")
+        by_name.setdefault(last, []).append(one)
+        if table and of_one == table:
+            beside.setdefault(last, []).append(one)
+    names = by_name if name in by_name or not beside else beside
+    last = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    return difflib.get_close_matches(key, names[last], n=1, cutoff=0.0)[0]
 
 
 Model = TypeVar("Model", bound=Section)

@@ -68,10 +68,10 @@ def simulate(
         bool, typer.Option("--json", help="Print result.json instead of tables.")
     ] = False,
 ) -> None:
-    """Train across virtual labs in this process, and compare with pooling and with staying alone.
+    r"""Train across virtual labs in this process, and compare with pooling and with staying alone.
 
     DIR holds a federation.toml and either one folder with a lab.toml for each lab, or one pooled
-    data set whose lab.toml names the labs' column under [partition]. A table [simulation] in
+    data set whose lab.toml names the labs' column under \[partition]. A table \[simulation] in
     federation.toml cuts other virtual labs, and says what befalls them.
     """
     changes = list(assignments or [])
@@ -135,6 +135,7 @@ def run_and_report(
     from rich.console import Console
 
     from common.federation import load_federation
+    from simulation.consortium import require_labs
     from simulation.engine import require_engine
     from simulation.report import RESULT, result_record, write_run
     from simulation.running import Order, run
@@ -144,6 +145,7 @@ def run_and_report(
 
     trackers = require_trackers(track)
     require_engine(engine)
+    require_labs(folder)
     federation = load_federation(folder, assignments)
     scenario = load_possible(folder, federation, assignments)
     out = out or new_run_folder(Path("runs"), federation.name)
@@ -173,12 +175,14 @@ def run_and_report(
 
 
 def _modes(chosen: list[str] | None) -> tuple[str, ...]:
-    for name in chosen or ():
+    # as tables and reports spell it
+    asked = {"centralized" if name == "centralised" else name for name in chosen or ()}
+    for name in sorted(asked):
         if name not in MODE_NAMES:
             raise ConfigurationError(
                 f"--mode {name}: there is no such mode; choose among {', '.join(MODE_NAMES)}"
             )
-    return tuple(name for name in MODE_NAMES if not chosen or name in chosen)
+    return tuple(name for name in MODE_NAMES if not asked or name in asked)
 
 
 def _engine(chosen: str) -> str:

@@ -38,6 +38,7 @@ def sweep(
     from common.federation import load_federation
     from common.files import held_alone
     from common.stopping import Stopped, StopSignals
+    from simulation.consortium import require_labs
     from simulation.report import RESULT as SIMULATED
     from simulation.scenarios.possible import load_possible
     from simulation.sweep.checking import space_of
@@ -45,6 +46,7 @@ def sweep(
     from simulation.sweep.running import Order, run
     from simulation.sweep.settings import read_sweep
 
+    require_labs(folder)
     federation = load_federation(folder)
     scenario = load_possible(folder, federation)
     asked = read_sweep(file)

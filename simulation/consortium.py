@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ import numpy as np
 from client.dataset import Dataset, load_dataset
 from client.feature_store import FeatureStore
 from client.features import extract
+from client.findings import printable
 from client.settings import FILE_NAME
 from client.specimens import Specimens
 from common.errors import ConfigurationError, LabDataError
+from common.federation import FILE_NAME as AGREEMENT
 from common.federation import Federation
 
 
@@ -31,6 +34,33 @@ class Consortium:
 
     federation: Federation
     labs: tuple[Specimens, ...]
+
+
+def require_labs(folder: Path) -> None:
+    """Refuse a path that is no folder of labs, with what to name in its place.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    shown = printable(str(folder))
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ConfigurationError(
+            f"{shown} {what}; name a folder of lab folders, or of one pooled data set, which holds "
+            f"{AGREEMENT}"
+        )
+    if os.path.lexists(folder / AGREEMENT):
+        return
+    above = folder.absolute().parent
+    if os.path.lexists(folder / FILE_NAME) and os.path.lexists(above / AGREEMENT):
+        raise ConfigurationError(
+            f"{shown} is the folder of one lab; name the one of all labs, {printable(str(above))}"
+        )
+    raise ConfigurationError(
+        f"{shown} holds no {AGREEMENT}, what the labs agree on; write one there: the README shows "
+        "one"
+    )
 
 
 def read_datasets(folder: Path, federation: Federation) -> list[Dataset]:

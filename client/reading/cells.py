@@ -19,7 +19,13 @@ _NOT_A_NUMBER = {"nan", "inf", "+inf", "-inf", "infinity", "na", "n/a", "none", 
 _GENERAL_ACTION = "write a plain number, or leave the cell empty if it was not measured"
 
 
-def parse_number(cell: str, *, decimal: str = ".", missing: Collection[str] = ()) -> float | None:
+def parse_number(
+    cell: str,
+    *,
+    decimal: str = ".",
+    missing: Collection[str] = (),
+    delimiter: str | None = None,
+) -> float | None:
     """Read a cell as a number, or as missing.
 
     Python's own ``float`` takes ``1_000``, ``nan``, ``1e400`` and the digits of all scripts; a
@@ -34,6 +40,8 @@ def parse_number(cell: str, *, decimal: str = ".", missing: Collection[str] = ()
         The decimal sign.
     missing : collection of str
         Further spellings of a missing value, as declared in ``lab.toml``.
+    delimiter : str, optional
+        The sign between the table's cells, which can be no decimal sign.
 
     Returns
     -------
@@ -61,7 +69,7 @@ number in the spreadsheet, and enter the value again
     if not text or text in missing:
         return None
     if not _number(decimal).fullmatch(text):
-        raise _why_not(text, decimal)
+        raise _why_not(text, decimal, delimiter)
     value = float(text.replace(decimal, "."))
     if math.isinf(value):
         raise RefusedError(f"{text!r} is too large for a number", _GENERAL_ACTION)
@@ -75,7 +83,7 @@ def _number(decimal: str) -> re.Pattern[str]:
     return re.compile(rf"[+-]?([0-9]+({sign}[0-9]*)?|{sign}[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def _why_not(text: str, decimal: str) -> RefusedError:
+def _why_not(text: str, decimal: str, delimiter: str | None) -> RefusedError:
     shown = repr(printable(text if len(text) <= 40 else text[:40] + "..."))
     if text.startswith("="):
         return RefusedError(f"{shown} is a formula, not a number", "export values, not formulas")
@@ -100,21 +108,27 @@ def _why_not(text: str, decimal: str) -> RefusedError:
         )
     if "_" in text:
         return RefusedError(f"{shown} has an underscore", "write the digits without separators")
-    return _separators(text, shown, decimal)
+    return _separators(text, shown, decimal, delimiter)
 
 
-def _separators(text: str, shown: str, decimal: str) -> RefusedError:
+def _separators(text: str, shown: str, decimal: str, delimiter: str | None) -> RefusedError:
     other = "," if decimal == "." else "."
+    declare = f'write decimal = "{other}" under [data] in lab.toml if the whole table uses it'
+    if other == delimiter:
+        declare = (
+            f"correct the cell; or, if the whole table uses {other!r}, export it with semicolons, "
+            f'and write delimiter = ";" and decimal = "{other}" under [data] in lab.toml'
+        )
     if _THOUSANDS.fullmatch(text):
         return RefusedError(
             f"{shown} may have a thousands or a decimal separator",
-            f"write it without thousands separators; the decimal sign is {decimal!r}, another "
-            "one is declared with decimal under [data] in lab.toml",
+            f"write it without thousands separators, and with the decimal sign {decimal!r}; "
+            f"{declare}",
         )
     if _number(other).fullmatch(text):
         return RefusedError(
             f"{shown} has the decimal sign {other!r}, and {decimal!r} is declared",
-            f'write decimal = "{other}" under [data] in lab.toml if the whole table uses it',
+            declare,
         )
     if text[0] in "\u2212\u2013":
         return RefusedError(f"{shown} begins with a dash", "write the minus sign as -")

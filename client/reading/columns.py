@@ -113,7 +113,9 @@ def read_numbers(
     values = np.full(len(table.rows), np.nan)
     for row, cell in enumerate(table.cells(column)):
         try:
-            number = parse_number(cell, decimal=data.decimal, missing=data.missing)
+            number = parse_number(
+                cell, decimal=data.decimal, missing=data.missing, delimiter=data.delimiter
+            )
             if number is None and required:
                 raise RefusedError("the value is missing", "every specimen needs it")
         except RefusedError as why:

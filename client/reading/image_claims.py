@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.findings import Findings, printable
+from client.findings import Findings, first_few, printable
 from client.reading.folder import Entry, leads_inside
 from client.reading.specimen_rows import RowsBySpecimen
 from client.reading.table import Table
@@ -86,7 +86,7 @@ def check_without_image(
     elif bare and data.skip_without_image:
         findings.fix(
             table.file,
-            f"{len(bare)} specimen(s) without a micrograph are left out: {_first(bare)}",
+            f"{len(bare)} specimen(s) without a micrograph are left out: {first_few(bare)}",
             "nothing, if that is intended",
         )
     else:
@@ -101,7 +101,9 @@ def check_without_image(
 
 def _note_no_image_at_all(folder: ImageFolder, data: Data, findings: Findings) -> None:
     names = [printable(entry.name) for entry in folder.entries if entry.is_image]
-    there = f"the images there are called {_first(names)}" if names else "there is no image there"
+    there = (
+        f"the images there are called {first_few(names)}" if names else "there is no image there"
+    )
     findings.stop(
         printable(data.images),
         "no specimen has a micrograph",
@@ -118,11 +120,6 @@ def _note_unclaimed(folder: ImageFolder, owners: Mapping[str, str], findings: Fi
     if names:
         findings.fix(
             printable(folder.images.name),
-            f"{len(names)} image(s) belong to no specimen and are not used: {_first(names)}",
+            f"{len(names)} image(s) belong to no specimen and are not used: {first_few(names)}",
             "add their specimens to the table, or nothing if that is intended",
         )
-
-
-def _first(names: Sequence[str], at_most: int = 5) -> str:
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more

@@ -7,10 +7,11 @@ import itertools
 import math
 from pathlib import Path
 
+from common.configuration import closest_key, leaves
 from common.errors import ConfigurationError
 from common.federation import Federation
 from simulation.sweep.settings import Sweep
-from simulation.sweep.space import PROJECTION, STRATEGY, Space, leaves
+from simulation.sweep.space import PROJECTION, STRATEGY, Space
 
 REFUSED = {
     "name": "a name changes no prediction",
@@ -68,9 +69,9 @@ def _check_key(key: str, source: str) -> None:
         if key == refused or key.startswith(f"{refused}."):
             raise ConfigurationError(f"{source}: search: {key} cannot be searched over: {why}")
     if key not in known:
-        closest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
         raise ConfigurationError(
-            f"{source}: search: unknown key {key!r}; the closest known key is {closest[0]!r}"
+            f"{source}: search: unknown key {key!r}; the closest known key is "
+            f"{closest_key(key, known)!r}"
         )
 
 

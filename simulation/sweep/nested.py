@@ -78,7 +78,7 @@ def run_sweep(setting: Setting, on_trial: Callable[[], None] = lambda: None) -> 
     ----------
     setting : Setting
     on_trial : callable
-        Called after each trial and each test, `num_steps` times in all.
+        Called after each of the trials and tests that `num_steps` counts.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def run_sweep(setting: Setting, on_trial: Callable[[], None] = lambda: None) -> 
     return Swept(setting=setting, studies=tuple(study.run() for study in studies))
 
 
-def num_steps(sweep: Sweep, space: Space) -> int:
-    """Return how many trials and tests a sweep has."""
+def num_steps(sweep: Sweep, space: Space) -> tuple[int, int]:
+    """Return how many trials and how many tests of what they chose a sweep has."""
     num_studies = 1 if sweep.folds is None else sweep.folds + 1
-    return num_studies * num_points(space, sweep) + (sweep.folds or 1)
+    return num_studies * num_points(space, sweep), sweep.folds or 1

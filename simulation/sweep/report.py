@@ -215,14 +215,16 @@ def _trials_table(swept: Swept) -> Table:
 
 def _worth_table(found: Sequence[Worth]) -> Table:
     table = titled_table("on specimens that no choice saw")
-    table.add_column("target")
-    for heading in ("specimens", "own MAE", "chosen MAE", "own R²", "chosen R²", "smaller by"):
-        table.add_column(heading, justify="right")
+    table.add_column("target", overflow="fold")
+    # two lines leave the target its room in 80 columns
+    headings = ("n", "own\nMAE", "chosen\nMAE", "own\nR²", "chosen\nR²", "smaller\nby")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
         unit = f" ({symbol(one.unit)})" if symbol(one.unit) else ""
         r2 = ["–" if row["r2"] is None else f"{row['r2']:.3f}" for row in (one.own, one.chosen)]
-        errors = [f"{row['mae']:#.3g}" for row in (one.own, one.chosen)]
-        row = [f"{one.target}{unit}", str(one.own["num_specimens"]), *errors, *r2]
+        mae = [f"{row['mae']:#.3g}" for row in (one.own, one.chosen)]
+        row = [f"{one.target}{unit}", str(one.own["num_specimens"]), *mae, *r2]
         table.add_row(*map(Text, row), f"{100 * one.share:+.0f} %")
     return table
 

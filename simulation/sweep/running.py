@@ -84,7 +84,9 @@ def run(order: Order, console: Console) -> Swept:
                 engine=chosen.name,
                 scenario=order.scenario,
             )
-            bar = progress.add_task("trials", total=num_steps(order.sweep, order.space))
+            trials, tests = num_steps(order.sweep, order.space)
+            what = f"{trials} trials, {tests} {'test' if tests == 1 else 'tests'}"
+            bar = progress.add_task(what, total=trials + tests)
             return run_sweep(setting, on_trial=lambda: progress.advance(bar))
     finally:
         storage.close()

@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from common.configuration import Section, parse
+from common.configuration import leaves, parse
 from common.federation import FILE_NAME, STRATEGY_OPTIONS, Federation
 from simulation.sweep.settings import Search, Value, label_of
 
@@ -151,18 +151,6 @@ class Space:
             if (known := tuple(point.items())) not in seen:
                 seen.add(known)
                 yield point
-
-
-def leaves(model: type[Section], prefix: str = "") -> dict[str, Any]:
-    """Return the annotation of every key of a file by its dotted name; a free table is one key."""
-    found: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
-            found |= leaves(inner, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = inner
-    return found
 
 
 def _types(annotation: Any) -> set[Any]:

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.loopback import Consortium, slow_training, until
+from client.leaving import leaves
 from client.membership import open_membership
 from common.link_pb2 import Content, EnrolRequest, FromLab, Hello, LookRequest, Reply
 from common.link_pb2_grpc import LinkStub
@@ -77,7 +78,33 @@ def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Consortium) -> None
     assert asked.exit_code == 1
     for words in ("strength in MPa, 0 to 3000", "never leaves it", "Fingerprint", "micrographs"):
         assert words in asked.output
+    shown = " ".join(asked.output.split())
+    for sentence in leaves(min_specimens=4):
+        assert f"- {sentence}" in shown
     assert not site.state("aachen").exists()
+
+
+def test_data_that_cannot_take_part_do_not_use_the_invite_up(site: Consortium) -> None:
+    site.agree()
+    lab = site.make_lab("data-lab")
+    lab.settings["targets"]["strength"]["unit"] = "mm"
+    lab.settings["targets"]["elongation"] = lab.settings["targets"].pop("modulus")
+    lab.write_toml()
+    # nobody listens: it is said before anything is asked of the coordinator
+    refused = str(joined(site, site.invite("aachen")).exception)
+    assert "the federation does not know 'elongation'" in refused
+    assert "'mm' does not convert to the federation's 'MPa'" in refused
+    assert not list(site.folder.glob("state-*"))
+
+
+def test_joining_again_says_how_to_go_on(site: Consortium) -> None:
+    site.joined("aachen")
+    again = site.tries(
+        *("lab", "join", site.invite("bremen"), "--data", site.folder / "data-aachen"),
+        *("--state", site.state("aachen")),
+    )
+    assert "has joined already: go on with `crossply lab start" in str(again.exception)
+    assert "membership.json, and may be corrected there" in str(again.exception)
 
 
 def joined(site: Consortium, path: Path, *options: object) -> Any:
@@ -141,6 +168,10 @@ def test_yes_needs_the_fingerprint(site: Consortium) -> None:
     assert "needs 12 digits or more" in str(short.exception)
     other = joined(site, path, "--yes", "--fingerprint", "0" * 12)
     assert "ask the coordinator which is right" in str(other.exception)
+    right = json.loads(path.read_text())["fingerprint"][:20]
+    wrong = f"{right}{'1' if json.loads(path.read_text())['fingerprint'][20] == '0' else '0'}"
+    longer = str(joined(site, path, "--yes", "--fingerprint", wrong).exception)
+    assert f"not {wrong};" in longer and longer.count(wrong) == 1
 
 
 def channel(membership: Any, **other: bytes) -> grpc.Channel:

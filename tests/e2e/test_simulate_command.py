@@ -194,6 +194,7 @@ def test_a_pooled_data_set_and_the_options(
             1,
             "the closest known key is 'rounds'",
         ),
+        (["--set", "rounds=1"], 1, "the closest known key is 'training.rounds'"),
         (["--set", "nonsense"], 1, "write KEY=VALUE"),
         (["--folds", "30"], 1, "cannot be split into 30 folds"),
         (["--out", "file"], 1, "file cannot be written to"),
@@ -245,7 +246,7 @@ def test_an_extra_that_is_missing_is_named_before_any_work(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no folder", "gone: cannot be read"),
+        ("no folder", "gone does not exist; name a folder of lab folders"),
         ("one lab", "found 1 folders with a lab.toml; expected two labs"),
         ("bad table", "strength"),
     ],
@@ -270,6 +271,18 @@ def test_bad_data_is_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_no_folder_of_labs_says_what_to_name(
+    crossply_here: Callable[..., Done], labs: Path, tmp_path: Path
+) -> None:
+    one = crossply_here("simulate", labs / "celle").stderr
+    assert f"celle is the folder of one lab; name the one of all labs, {labs}" in one
+    file = crossply_here("simulate", labs / "federation.toml").stderr
+    assert "federation.toml is a file; name a folder of lab folders" in file
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no federation.toml" in crossply_here("simulate", empty).stderr
+
+
 def test_a_bad_image_costs_its_specimen_alone(
     crossply_here: Callable[..., Done], labs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -278,6 +291,14 @@ def test_a_bad_image_costs_its_specimen_alone(
     done = crossply_here("simulate", labs, "--rounds", 1, "--mode", "local")
     assert done.returncode == 0
     assert "S03.png: is a truncated or damaged PNG file" in caplog.text
+
+
+def test_centralised_is_the_mode_that_tables_spell_so(
+    crossply_here: Callable[..., Done], labs: Path
+) -> None:
+    done = crossply_here("simulate", labs, "--rounds", 1, "--mode", "centralised", "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["modes"]) == {"centralized"}
 
 
 def test_help_names_the_commands(
@@ -293,7 +314,7 @@ def test_debug_lets_the_error_through(
     crossply_here: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["crossply", "--debug", "simulate", str(tmp_path / "gone")])
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="gone does not exist"):
         crossply_command.main()
 
 

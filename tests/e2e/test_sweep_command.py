@@ -123,6 +123,7 @@ def test_one_that_is_interrupted_says_how_to_go_on(
     ("sweep", "said"),
     [
         ({"search": {"training.round": {"low": 1, "high": 2}}}, "unknown key 'training.round'"),
+        ({"search": {"training.lr": {"low": 1, "high": 2}}}, "key is 'training.learning_rate'"),
         ({"search": {"training.rounds": {"low": 3, "high": 2}}}, "low must be below high"),
     ],
 )

@@ -130,6 +130,14 @@ def test_semicolons_and_decimal_commas_must_be_declared(lab: Lab) -> None:
     assert dataset is not None and dataset.targets[0, 1] == 70.5
 
 
+@pytest.mark.parametrize("cell", ["512,5", "1,234"])
+def test_a_decimal_comma_among_commas_is_corrected_or_exported_anew(lab: Lab, cell: str) -> None:
+    lab.set_cell(5, "strength", cell)
+    lab.write()
+    action = only(lab.stops(), repr(cell)).action
+    assert 'export it with semicolons, and write delimiter = ";" and decimal = ","' in action
+
+
 @pytest.mark.parametrize("name", ["../tests.csv", "/etc/passwd", "link.csv"])
 def test_the_table_must_lie_in_the_folder(lab: Lab, name: str) -> None:
     (lab.path.parent / "tests.csv").write_bytes(lab.table.read_bytes())

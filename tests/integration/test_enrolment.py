@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from client.findings import Findings
 from client.tls import diagnose
+from common.address import split_address
 from common.errors import ConfigurationError, EnrolmentError, StateError
 from common.identity import Identity, identity_of
 from common.invite import Invite, read_invite
@@ -203,6 +204,12 @@ def test_what_is_no_address_is_said_everywhere_before_anything_is_made(
     if address:
         with pytest.raises(ConfigurationError, match="is no address; write HOST:PORT"):
             serve(state, options)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "123456789"])
+def test_a_port_that_there_is_not_is_told_its_limits(port: str) -> None:
+    with pytest.raises(ConfigurationError, match="a port is a number from 1 to 65535"):
+        split_address(f"localhost:{port}")
 
 
 def test_an_invite_cannot_write_to_a_terminal(state: Coordination, tmp_path: Path) -> None:

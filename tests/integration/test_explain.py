@@ -111,6 +111,8 @@ def test_a_model_is_explained_at_the_lab(
         assert image.format == "PNG" and min(image.size) > 200
     told = CliRunner().invoke(crossply.app, [*arguments, "--repeats", "2"])
     assert told.exit_code == 0 and "cure" in told.stdout and "MPa" in told.stdout
+    note = " ".join(told.stderr.split())
+    assert "four of five were trained on, and the error on new specimens is larger" in note
     unknown = CliRunner().invoke(crossply.app, [*arguments, "--specimen", "S99"])
     assert "the lab has no specimen 'S99'" in str(unknown.exception)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from client.settings import GUIDE
 from common.errors import ConfigurationError
 
 # typer imports names that click has deprecated
@@ -23,12 +24,12 @@ def lab(lab: Lab) -> Lab:
     return lab
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments: str, columns: int = 100) -> tuple[int, str]:
     from typer.testing import CliRunner
 
     from client.cli import app
 
-    result = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["check", *arguments])
+    result = CliRunner(env={"COLUMNS": str(columns)}).invoke(app, ["check", *arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -52,6 +53,22 @@ def test_a_bad_folder(lab: Lab) -> None:
     words = " ".join(output.split())
     for word in ("level file row column found what to do", "stop tests.csv 3 strength", "3-May"):
         assert word in words
+
+
+def test_the_key_to_edit_is_shown_whole_in_eighty_columns(lab: Lab) -> None:
+    measured = lab.settings["targets"].pop("strength")
+    lab.federation["targets"]["tensile_strength_at_room_temperature"] = lab.federation[
+        "targets"
+    ].pop("strength")
+    lab.settings["targets"]["tensile_strength_at_room_temperature"] = measured | {"column": "Rm"}
+    lab.write()
+    code, output = run(str(lab.path), columns=80)
+    assert code == 1
+    lines = output.splitlines()
+    assert max(map(len, lines)) <= 80
+    column = next(line for line in lines if line.startswith("level")).index("what to do")
+    shown = "".join(line[column:].strip() for line in lines)
+    assert "targets.tensile_strength_at_room_temperature.column" in shown
 
 
 def test_something_to_look_at(lab: Lab) -> None:
@@ -89,6 +106,20 @@ def test_where_the_federation_file_is_looked_for(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("in_bounded_time")
+def test_what_is_no_lab_folder_says_what_to_name(lab: Lab) -> None:
+    with pytest.raises(ConfigurationError, match=r"gone does not exist; name the lab's folder"):
+        run(str(lab.path.parent / "gone"))
+    with pytest.raises(ConfigurationError) as named_file:
+        run(str(lab.path / "lab.toml"))
+    assert f"lab.toml is a file; name the lab's folder, {lab.path}, and" in str(named_file.value)
+    (lab.path / "lab.toml").unlink()
+    agreement = ("--federation", str(lab.path / "federation.toml"))
+    for options in ((), agreement):
+        with pytest.raises(ConfigurationError, match=r"holds no lab\.toml.*; docs/lab-file\.md"):
+            run(str(lab.path), *options)
+    assert (Path(__file__).parents[2] / GUIDE).is_file()
+
+
 @pytest.mark.parametrize("name", ["federation.toml", "lab.toml"])
 def test_a_named_pipe_in_place_of_a_toml_file(lab: Lab, name: str) -> None:
     (lab.path / name).rename(lab.path.parent / name)
@@ -141,4 +172,6 @@ def test_features_ahead_of_time_are_kept_and_shown(
     kept = runner.invoke(app, ["cache"]).output
     assert ": 48 vectors, " in " ".join(kept.split())
     pruned = runner.invoke(app, ["cache", "--prune", "--unused", "1 day"]).output
+    told = str(runner.invoke(app, ["cache", "--unused", "3"]).exception)
+    assert told == "--unused: '3' is not a duration; write for example --unused \"90 days\""
     assert "0 removed" in pruned

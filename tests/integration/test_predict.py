@@ -95,6 +95,8 @@ def test_images_are_read_as_in_training_and_what_cannot_be_used_stops_no_other(
     assert "cut.png: is a truncated or damaged PNG file" in result.stderr
     assert "missing.png: no such file" in result.stderr
     assert result.stdout.count("strength") == 1 and " MPa" in result.stdout
+    # the others are refused, and this one is still named
+    assert result.stdout.startswith(f"{paths[1]}: strength ")
     assert table.read_text().splitlines()[1].split(",")[1:3] == ["strength", "MPa"]
 
     two = [lab.images / name for name in ("S01.png", "S02.png")]
@@ -130,3 +132,23 @@ def test_images_are_read_as_in_training_and_what_cannot_be_used_stops_no_other(
     content[-1] ^= 1
     (model / "model.safetensors").write_bytes(content)
     assert "differs from its checksum" in complaint(StateError, *given)
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "export"])
+def test_what_is_no_released_model_says_what_is_one(tmp_path: Path, command: str) -> None:
+    def complaint(folder: Path) -> str:
+        result = RUNNER.invoke(crossply.app, ["lab", command, str(folder), "x"])
+        assert isinstance(result.exception, CrossplyError)
+        return str(result.exception)
+
+    assert "gone does not exist; name the folder of a released model" in complaint(
+        tmp_path / "gone"
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "predictions.csv").touch()
+    assert "run is the run of a simulation, which compares and leaves no model" in complaint(run)
+    state = tmp_path / "state"
+    (state / "model").mkdir(parents=True)
+    (state / "model" / "SHA256SUMS").touch()
+    assert f"and {state / 'model'} is one; name that" in complaint(state)

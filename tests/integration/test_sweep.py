@@ -1,5 +1,6 @@
 """What a sweep chooses, what it may see, and what a kill or a death costs, on small arrays."""
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
 from client.specimens import Specimens
 from common.configuration import parse
@@ -28,10 +30,11 @@ from simulation.sweep.outcome import CHOSEN, OWN, Setting
 from simulation.sweep.page import sweep_page
 from simulation.sweep.plan import plans_of
 from simulation.sweep.preparing import Preparer
-from simulation.sweep.report import sweep_record, trials_csv, write_sweep
+from simulation.sweep.report import _worth_table, sweep_record, trials_csv, write_sweep
 from simulation.sweep.settings import Sweep
 from simulation.sweep.storage import STUDY, Storage
 from simulation.sweep.trial import HELD_OUT, TRAINED_ON, Job
+from simulation.sweep.worth import Worth
 
 RATES = {"low": 1e-4, "high": 1e-1, "log": True}
 SEARCH = {"training.learning_rate": RATES, "head.hidden": {"choices": [[], [4]]}}
@@ -211,7 +214,18 @@ def test_what_is_left_behind(swept: Swept, tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     for words in ("Report of a sweep", "What was chosen", "What accuracy costs", "own, outer"):
         assert words in page
-    assert num_steps(swept.setting.sweep, swept.setting.space) == 4 + 1
+    assert num_steps(swept.setting.sweep, swept.setting.space) == (4, 1)
+
+
+def test_a_table_names_its_targets_whole_in_eighty_columns() -> None:
+    figures = {"num_specimens": 1234, "mae": 123.0, "r2": 0.912}
+    one = Worth(
+        target="tensile_strength", unit="MPa", own=figures, chosen=figures, low=0.1, high=0.2
+    )
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as capture:
+        console.print(_worth_table([one]))
+    assert "tensile_strength (MPa)" in capture.get() and "…" not in capture.get()
 
 
 def test_a_choice_for_each_fold_and_one_over_all(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """A new knob costs something: it has to be written down here too."""
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import typer.main
 
 import crossply
 from client.policy import Policy
-from client.settings import LabSettings
-from common.configuration import Section
+from client.settings import GUIDE, LabSettings
+from common.configuration import Section, parse
 from common.federation import Federation
 from simulation.scenarios.scenario import Scenario
 from simulation.sweep.settings import Sweep
@@ -92,6 +95,15 @@ def test_keys_of_the_lab_file() -> None:
     }
 
 
+def test_every_key_of_the_lab_file_stands_in_its_guide_with_no_other() -> None:
+    guide = (Path(__file__).parents[2] / GUIDE).read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([^`]+)` \|", guide, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert {key.replace(".NAME.", ".") for key in listed} == keys(LabSettings)
+    (example,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    assert parse(LabSettings, tomllib.loads(example), GUIDE).data.um_per_px == 0.25
+
+
 def test_keys_of_a_scenario() -> None:
     assert keys(Scenario) == {
         "partition",
@@ -153,7 +165,7 @@ def options(command: Any, prefix: str = "crossply") -> dict[str, set[str]]:
 
 def test_options_of_the_command() -> None:
     assert options(typer.main.get_command(crossply.app)) == {
-        "crossply": {"--debug"},
+        "crossply": {"--debug", "--version"},
         "crossply lab": set(),
         "crossply lab check": {"folder", "--federation", "--json"},
         "crossply lab features": {"folder", "--federation"},

@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 import crossply
+from client.leaving import NEVER, leaves
 from client.settings import LabSettings
 from common.configuration import parse
 from common.federation import Federation
@@ -61,6 +62,14 @@ def test_commands_in_the_guides_have_options_that_exist(path: Path) -> None:
     for command, rest in uses:
         assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= known[command], (command, rest)
     assert uses
+
+
+def test_its_table_of_what_leaves_is_the_one_that_a_lab_is_shown() -> None:
+    table = README.split("## What leaves a lab")[1].split("\n\n")[1]
+    plain = re.sub(r" \(\[[^)]*\)\)", "", table)
+    rows = [row.strip("| ").split(" | ") for row in plain.splitlines()[2:]]
+    assert rows[0][0] == NEVER
+    assert [row[-1] for row in rows] == leaves("`min_specimens`")
 
 
 def test_its_benchmarks_exist() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +80,42 @@ def test_answers_wait_for_whoever_asks() -> None:
     for running in both:
         assert running.answer is not None and not isinstance(running.answer.found, Failure)
         assert running.answer.found[0].shape == (100_000,)
+
+
+INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, lambda *_: None)
+from simulation.sweep import processes
+from tests.unit.test_sweep_processes import Ends
+processes.PRELOADED[:] = ["slow_import"]
+running = processes.Running(Ends("well"), 60.0)
+processes.take_finished([running])
+print(len(running.answer.found))
+"""
+
+
+def test_an_interrupt_while_processes_are_made_ready_is_no_traceback(tmp_path: Path) -> None:
+    mark = tmp_path / "importing"
+    (tmp_path / "slow_import.py").write_text(
+        f"import pathlib, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(1)"
+    )
+    root = Path(__file__).parents[2]
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{root}:{tmp_path}"},
+        cwd=root,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 60
+        while not mark.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        # as the terminal does: to all processes of the command
+        os.killpg(sweep.pid, signal.SIGINT)
+        out, err = sweep.communicate(timeout=60)
+    finally:
+        sweep.kill()
+    assert (out, err, sweep.returncode) == ("1\n", "", 0)

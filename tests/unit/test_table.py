@@ -12,7 +12,7 @@ from client.findings import Findings, Level, RefusedError
 from client.reading.cells import parse_number
 from client.reading.columns import check_header_unit, find_column, read_numbers, split_header
 from client.reading.table import Table, read_table
-from client.settings import Data
+from client.settings import Data, LabSettings
 from common.configuration import Section, override, parse, read_toml
 from common.errors import ConfigurationError
 
@@ -70,6 +70,13 @@ def test_a_sign_that_separates_nothing(key: str, sign: str) -> None:
 @pytest.mark.parametrize("sign", [",", ";", "\t", "|", " "])
 def test_signs_that_separate(sign: str) -> None:
     assert DATA.replace(delimiter=sign).delimiter == sign
+
+
+def test_one_sign_for_both_is_refused_with_what_to_do() -> None:
+    message = 'data: delimiter and decimal are both .*write delimiter = ";", else export'
+    settings = {"data": DATA.model_dump() | {"decimal": ","}, "targets": {}}
+    with pytest.raises(ConfigurationError, match=message):
+        parse(LabSettings, settings, "lab.toml")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
