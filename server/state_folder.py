@@ -14,11 +14,14 @@ from common.address import split_address
 from common.configuration import Section
 from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import held_alone, require_owner, write_atomically
+from common.files import held_alone, is_held, require_owner, write_atomically
 from common.identity import Identity
 from server.authority import CA_LIFETIME, Authority, new_serial, write_key
 
 SETTINGS = "server.json"
+
+LOCK_PATIENCE_S = 1.0
+"""For who only looks whether a coordinator runs, for a moment at a time."""
 
 
 class _Settings(Section):
@@ -94,15 +97,15 @@ class Coordination:
         otherwise = (
             f"another coordinator runs on {self.folder}; stop it first, or use another state folder"
         )
-        return held_alone(self.folder / "lock", otherwise)
+        return held_alone(self._lock_path, otherwise, patience=LOCK_PATIENCE_S)
 
     def is_locked(self) -> bool:
-        """Return whether a coordinator runs on the folder."""
-        try:
-            with self.locked():
-                return False
-        except StateError:
-            return True
+        """Return whether a coordinator runs on the folder; looking keeps none out."""
+        return is_held(self._lock_path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.folder / "lock"
 
 
 def create_coordination(federation_path: Path, address: str, folder: Path) -> Coordination:
