@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -137,8 +138,9 @@ def features_of(
     if missing and engine is not None:
         jobs = _jobs(missing, keys, vectors, dataset, federation)
         heard = Listener(on_micrograph=on_micrograph, on_refused=on_refused)
-        outcomes = _run(jobs, engine, federation.imaging, heard)
-        vectors |= _keep(outcomes, keys, federation, store, heard)
+        # closed at once where this is left by an exception, whose traceback would hold it
+        with closing(_run(jobs, engine, federation.imaging, heard)) as outcomes:
+            vectors |= _keep(outcomes, keys, federation, store, heard)
     made = np.array([of_specimen.are_in(vectors) for of_specimen in keys], dtype=bool)
     rows = np.flatnonzero(made).tolist()
     if not rows:
@@ -198,7 +200,7 @@ def _run(
     engine: Engine,
     imaging: Imaging,
     heard: Listener,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     from client.pipeline import run_pipeline
 
     tiles_of_one = 1 if imaging.scale == "fit" else imaging.max_tiles
@@ -211,7 +213,7 @@ def _run(
 
 
 def _keep(
-    outcomes: Iterator[Outcome],
+    outcomes: Generator[Outcome, None, None],
     keys: Sequence[Keys],
     federation: Federation,
     store: FeatureStore,

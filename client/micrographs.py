@@ -14,6 +14,7 @@ from PIL import Image
 
 from client.findings import RefusedError
 from client.reading.data_bar import find_data_bar
+from client.reading.grey_values import to_grey
 from client.reading.image_header import ImageHeader, read_header
 from client.reading.image_remarks import Remark, remarks_on, remarks_on_file
 from client.reading.png_chunks import has_whole_chunks
@@ -56,13 +57,16 @@ class _Pixels:
     Attributes
     ----------
     values : ndarray of shape (height, width)
+        Black is low, unless `white_is_low`.
     bits : int
+    white_is_low : bool
     colours : ndarray of shape (height, width), bool, or None
         Which pixels are not grey; None where none is, or none was looked for.
     """
 
     values: np.ndarray
     bits: int
+    white_is_low: bool = False
     colours: np.ndarray | None = None
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> _Pixels:
@@ -91,7 +95,7 @@ def read_micrograph(path: Path, data: Data) -> np.ndarray:
         If the file cannot be used; does not name the file.
     """
     _, pixels = _read(path, data, look_for_colour=False)
-    return _scale(_cropped(pixels, data), data)
+    return _grey(_cropped(pixels, data), data)
 
 
 def inspect_micrograph(path: Path, data: Data) -> Inspection:
@@ -104,7 +108,7 @@ def inspect_micrograph(path: Path, data: Data) -> Inspection:
     """
     header, whole = _read(path, data, look_for_colour=True)
     pixels = _cropped(whole, data)
-    grey = _scale(pixels, data)
+    grey = _grey(pixels, data)
     is_colour = pixels.colours is not None and bool(pixels.colours.any())
     highest = int(pixels.values.max()) if pixels.bits == 16 and data.bit_depth is None else None
     remarks = [*remarks_on_file(header.orientation, is_colour, highest), *remarks_on(grey)]
@@ -133,6 +137,10 @@ def _read(path: Path, data: Data, *, look_for_colour: bool) -> tuple[ImageHeader
             "copy or export the image again",
         ) from error
     return header, pixels.map(partial(_upright, orientation=header.orientation))
+
+
+def _grey(pixels: _Pixels, data: Data) -> np.ndarray:
+    return to_grey(pixels.values, data, bits=pixels.bits, white_is_low=pixels.white_is_low)
 
 
 def _cropped(pixels: _Pixels, data: Data) -> _Pixels:
@@ -196,7 +204,9 @@ def _decode_tiff(path: Path, header: ImageHeader) -> _Pixels:
         values = _luma(values)
     elif values.ndim == 3:
         values = values[..., 1]
-    return _Pixels(values=values, bits=decoded.bits, colours=colours)
+    return _Pixels(
+        values=values, bits=decoded.bits, white_is_low=decoded.white_is_low, colours=colours
+    )
 
 
 def _find_colours(rgb: np.ndarray) -> np.ndarray | None:
@@ -211,38 +221,6 @@ def _find_colours(rgb: np.ndarray) -> np.ndarray | None:
 def _luma(rgb: np.ndarray) -> np.ndarray:
     grey = rgb.astype(np.float32) @ _LUMA
     return np.rint(grey).astype(rgb.dtype) if rgb.dtype.kind == "u" else grey
-
-
-def _scale(pixels: _Pixels, data: Data) -> np.ndarray:
-    values = pixels.values
-    if values.dtype.kind == "u" and pixels.bits <= 16:
-        bits = min(data.bit_depth or pixels.bits, pixels.bits)
-        full, highest = 2**bits - 1, int(values.max())
-        if highest > full:
-            raise RefusedError(
-                f"holds the grey value {highest}, and {bits} bits reach {full}",
-                "correct bit_depth under [data] in lab.toml",
-            )
-        return values.astype(np.float32) / np.float32(full)
-    return _scale_range(values, data.intensity_range)
-
-
-def _scale_range(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise RefusedError("holds NaN or infinite pixels", "export it as 8 or 16 bit grey values")
-    lowest, highest = float(values.min()), float(values.max())
-    span = f"holds {values.dtype} pixels from {lowest:g} to {highest:g}"
-    if limits is None:
-        raise RefusedError(
-            span, "write intensity_range = [black, white] under [data] in lab.toml, or use 16 bits"
-        )
-    if lowest < limits[0] or highest > limits[1]:
-        raise RefusedError(
-            f"{span}, outside intensity_range {list(limits)}",
-            "correct intensity_range under [data] in lab.toml",
-        )
-    scaled = (values.astype(np.float64) - limits[0]) / (limits[1] - limits[0])
-    return scaled.astype(np.float32)
 
 
 def _upright(values: np.ndarray, orientation: int) -> np.ndarray:

@@ -26,14 +26,19 @@ from client.lab import Lab
 from client.uncertainty import spread_in_units
 from client.versions import Versions
 from common.errors import RequestError, StateError
+from common.federation import Federation
 from common.files import write_atomically
 from common.intervals import GRID, LEVELS, Intervals, score_counts, shrunk
 from common.release import Release, ReleasedModel, read_intervals
+from common.release_check import require_intervals
 
 log = logging.getLogger(__name__)
 
 OF_RELEASE, CHOSEN, SUM = "of-release", "chosen", "sha256"
 LAYER, ALIGNMENT = "layer/", "alignment/"
+
+# RuntimeError is torch's, of arrays that do not fit, and that of endless recursion
+_UNFIT = (KeyError, OSError, RuntimeError, SafetensorError, StateError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +165,8 @@ def load_own_version(model: Path, released: ReleasedModel) -> OwnVersion | None:
     if not path.exists():
         return None
     try:
+        if not path.is_file():
+            raise ValueError("no plain file, which might never end")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
         if metadata.get(OF_RELEASE) != released.digest:
@@ -169,17 +176,28 @@ def load_own_version(model: Path, released: ReleasedModel) -> OwnVersion | None:
         facts = {name: metadata[name] for name in (OF_RELEASE, CHOSEN)}
         if metadata[SUM] != _sum_of(arrays, facts):
             raise ValueError("its SHA-256 is another one")
-        return OwnVersion(
+        own = OwnVersion(
             versions=_versions(arrays, released),
             chosen=tuple(json.loads(metadata[CHOSEN])),
             offset=arrays["offset"],
             intervals=read_intervals(content),
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        _require_fit(own, released.federation)
+        return own
+    except _UNFIT as error:
         raise StateError(
             f"{path} was cut or altered; remove it, and predictions are the shared model's, with "
             "everyone's intervals"
         ) from error
+
+
+def _require_fit(own: OwnVersion, federation: Federation) -> None:
+    """Try it once: whoever sends the folder may have sent the file beside it, with its sum."""
+    num_targets = len(federation.targets)
+    require_intervals(own.intervals, num_targets)
+    found = own.predict(np.zeros((1, federation.num_features), np.float32))
+    if found.shape != (1, num_targets) or not np.isfinite(found).all():
+        raise ValueError("it does not predict the federation's targets")
 
 
 def _sum_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> str:
@@ -213,6 +231,8 @@ def _versions(arrays: dict[str, np.ndarray], released: ReleasedModel) -> Version
         name.removeprefix(LAYER): array for name, array in arrays.items() if name.startswith(LAYER)
     }
     names = {name.split("/")[1] for name in arrays if name.startswith(ALIGNMENT)}
+    if names and released.novelty is None:
+        raise ValueError("it is aligned to components that the release does not have")
     return Versions(
         model=released.model,
         personalised=released.model.head | layer if layer else None,

@@ -9,7 +9,7 @@ it is faster or slower than the network.)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,9 @@ import numpy as np
 
 from client.engines import Engine
 from client.findings import RefusedError
+from client.lent_workers import LentWorkers
 from client.preparation import PrepareTask
-from client.workers import WORKERS, Worker
+from client.workers import Worker
 from common.cores import usable_cores
 from common.threads import one_thread
 
@@ -81,8 +82,11 @@ def run_pipeline(
     *,
     jobs_at_once: int = 1,
     on_micrograph: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Turn micrographs into vectors, on as many threads as there are cores.
+
+    Left by an exception, or closed, it ends the workers that are at work and drops what they had
+    under way: whoever is told to stop need not wait for images.
 
     Parameters
     ----------
@@ -106,7 +110,8 @@ def run_pipeline(
     """
     threads = usable_cores()
     remaining = iter(jobs)
-    make = partial(_make, engine=engine, on_micrograph=on_micrograph)
+    work = LentWorkers()
+    make = partial(_make, engine=engine, work=work, on_micrograph=on_micrograph)
     with one_thread(), ThreadPoolExecutor(threads, "pipeline") as pool:
         under_way: set[Future[list[Outcome]]] = set()
         try:
@@ -118,9 +123,11 @@ def run_pipeline(
                         yield from future.result()
             for future in under_way:
                 yield from future.result()
-        finally:
+        except BaseException:
             for future in under_way:
                 future.cancel()
+            work.leave()
+            raise
 
 
 class _Gathered:
@@ -130,8 +137,9 @@ class _Gathered:
     one micrograph.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, work: LentWorkers) -> None:
         self._engine = engine
+        self._work = work
         self._waiting: list[tuple[int, np.ndarray]] = []
         self._vectors: dict[int, list[np.ndarray]] = defaultdict(list)
 
@@ -146,6 +154,7 @@ class _Gathered:
         """Run the engine on what waits."""
         if not self._waiting:
             return
+        self._work.go_on()
         rows, tiles = zip(*self._waiting, strict=True)
         self._waiting = []
         vectors = self._engine.vectors(tiles[0] if len(tiles) == 1 else np.concatenate(tiles))
@@ -160,13 +169,17 @@ class _Gathered:
 
 
 def _make(
-    jobs: Sequence[SpecimenJob], *, engine: Engine, on_micrograph: Callable[[], None]
+    jobs: Sequence[SpecimenJob],
+    *,
+    engine: Engine,
+    work: LentWorkers,
+    on_micrograph: Callable[[], None],
 ) -> list[Outcome]:
-    gathered = _Gathered(engine)
+    gathered = _Gathered(engine, work)
     described: list[RefusedSpecimen | np.ndarray] = []
-    with WORKERS.lent() as worker:
+    with work.worker() as worker:
         for job in jobs:
-            described.append(_prepare(job, worker, gathered, on_micrograph))
+            described.append(_prepare(job, worker, work, gathered, on_micrograph))
     gathered.run()
     return [
         found
@@ -177,14 +190,21 @@ def _make(
 
 
 def _prepare(
-    job: SpecimenJob, worker: Worker, gathered: _Gathered, on_micrograph: Callable[[], None]
+    job: SpecimenJob,
+    worker: Worker,
+    work: LentWorkers,
+    gathered: _Gathered,
+    on_micrograph: Callable[[], None],
 ) -> np.ndarray | RefusedSpecimen:
     """Gather the tiles of a specimen's micrographs, and return their descriptors."""
     described = []
     for number, (name, task) in enumerate(zip(job.names, job.tasks, strict=True)):
+        work.go_on()
         try:
             prepared = worker.run(task)
         except RefusedError as why:
+            # an interrupted worker says of its image that it ends the decoder
+            work.go_on()
             # those after it are not looked at, and are done with too
             for _ in job.tasks[number:]:
                 on_micrograph()

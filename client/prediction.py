@@ -11,7 +11,7 @@ import numpy as np
 
 from client.choice import SHARED
 from client.reading.cells import parse_number
-from common.errors import ConfigurationError, LabDataError, UnitError
+from common.errors import ConfigurationError, LabDataError, StateError, UnitError
 from common.federation import Federation
 from common.intervals import Intervals
 from common.release import ReleasedModel
@@ -65,6 +65,11 @@ def predict_specimens(
         The lab's own version; None predicts by the model as all labs have it.
     specimens : sequence of str
     features : ndarray of shape (n_specimens, n_features), as extracted
+
+    Raises
+    ------
+    StateError
+        If the model overflows: its weights are finite and far from any that were trained.
     """
     from client.evaluation import predict_in_units
     from client.uncertainty import spread_in_units
@@ -76,6 +81,11 @@ def predict_specimens(
         values, intervals = own.predict(features), own.intervals
     quantile = np.full((2, values.shape[1]), np.inf) if intervals is None else intervals.quantile
     spread = spread_in_units(model.head, standardiser, features, released.federation)
+    if not (np.isfinite(values).all() and np.isfinite(spread).all()):
+        raise StateError(
+            "the model's predictions are not finite, so that it cannot be used; ask whoever "
+            "released it"
+        )
     lower, upper = Intervals(quantile=quantile).around(values, spread)
     novelty = released.novelty
     return Predictions(

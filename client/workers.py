@@ -118,6 +118,11 @@ class Worker:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
 
+    def interrupt(self) -> None:
+        """End the process, from any thread: whoever waits for its answer hears that it ended."""
+        if (process := self._process) is not None:
+            process.kill()
+
     def _ask(self, task: Task[Any]) -> Any:
         try:
             if not self._is_ready:

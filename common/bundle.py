@@ -66,7 +66,7 @@ class Model:
                 standardiser=Standardiser(**_below(STANDARDISER, arrays)),
                 fingerprint=header["__metadata__"]["fingerprint"],
             )
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
             raise StateError(f"{source} is no model of crossply, or was cut or altered") from error
 
     @classmethod
@@ -95,5 +95,6 @@ def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _in_order(head: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return a head in the order of its layers, weight before bias, which safetensors sorts."""
-    names = [f"{layer}.{part}" for layer in range(len(head) // 2) for part in ("weight", "bias")]
+    num_layers = (len(head) + 1) // 2
+    names = [f"{layer}.{part}" for layer in range(num_layers) for part in ("weight", "bias")]
     return {name: head[name] for name in names}

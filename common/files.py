@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -66,20 +67,54 @@ def require_owner(folder: Path) -> None:
 
 
 @contextmanager
-def held_alone(path: Path, otherwise: str) -> Iterator[None]:
+def held_alone(path: Path, otherwise: str, *, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock while the block runs, or say what keeps this process out.
+
+    Parameters
+    ----------
+    path : Path
+    otherwise : str
+    patience : float
+        Seconds for which it is tried again: whoever only looks (`is_held`) holds it for a moment.
 
     Raises
     ------
     StateError
         With the sentence `otherwise`, if another process holds it.
     """
+    until = time.monotonic() + patience
     with ExitStack() as held:
-        try:
-            held.enter_context(locked(path))
-        except BlockingIOError as error:
-            raise StateError(otherwise) from error
+        while True:
+            try:
+                held.enter_context(locked(path))
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    raise StateError(otherwise) from error
+            time.sleep(0.01)
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds a lock; others that look at the same time do not count.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "lock"):
+    ...     is_held(Path(folder) / "lock"), is_held(Path(folder) / "another")
+    (True, False)
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

@@ -7,43 +7,19 @@ trained are one and the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.federation import Federation, Head
+from common.head_shapes import federation_shapes as federation_shapes
+from common.head_shapes import head_shapes as head_shapes
+from common.head_shapes import linear_shapes as linear_shapes
 from common.seeds import seed_for
 
 HeadArrays = dict[str, np.ndarray]
 """Weights and biases by name, float32, in the order of the layers."""
-
-
-def head_shapes(num_features: int, num_targets: int, head: Head) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of each array of a head.
-
-    Examples
-    --------
-    >>> head_shapes(3, 1, Head(hidden=(2,)))
-    {'0.weight': (2, 3), '0.bias': (2,), '1.weight': (1, 2), '1.bias': (1,)}
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer, (inputs, outputs) in enumerate(pairwise((num_features, *head.hidden, num_targets))):
-        shapes[f"{layer}.weight"] = (outputs, inputs)
-        shapes[f"{layer}.bias"] = (outputs,)
-    return shapes
-
-
-def linear_shapes(num_features: int, num_targets: int) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of each array of a head without hidden layers."""
-    return head_shapes(num_features, num_targets, Head(hidden=()))
-
-
-def federation_shapes(federation: Federation) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of each array of the head that a federation agreed on."""
-    return head_shapes(federation.num_features, len(federation.targets), federation.head)
 
 
 def initial_head(shapes: Mapping[str, tuple[int, ...]], seed: int) -> HeadArrays:

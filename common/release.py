@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -27,6 +29,13 @@ from common.federation import Federation, parse_federation
 from common.intervals import GRID, LEVELS, Intervals
 from common.novelty import Novelty
 from common.provenance import Provenance
+from common.release_check import (
+    naming,
+    require_head,
+    require_intervals,
+    require_novelty,
+    require_standardiser,
+)
 from common.sealed import SUMS, read_sealed, sums_of, write_sealed
 
 INTERVALS_FILE, NOVELTY_FILE = "intervals.safetensors", "novelty.safetensors"
@@ -120,40 +129,81 @@ class ReleasedModel:
 
 
 def load_release(folder: Path) -> ReleasedModel:
-    """Read a released model and check it against its checksums.
+    """Read a released model, and check it against its checksums and its federation.
 
     Raises
     ------
     StateError
-        If a file is missing or altered, or of another version's format.
+        If a file is missing or altered, of another version's format, or does not fit the
+        federation file beside it.
     """
     files = read_sealed(folder)
     missing = {MODEL_FILE, FEDERATION_FILE, VERSIONS_FILE} - set(files)
     if missing:
         raise StateError(f"{folder} is no released model: {SUMS} does not list {min(missing)}")
-    try:
+    with _readable(folder):
         found = json.loads(files[VERSIONS_FILE])
         if found["format"] != FORMAT:
             raise StateError(
-                f"{folder} was written by crossply {found['crossply']} in another format; "
-                "use that version"
+                f"{folder} was written by crossply {str(found['crossply'])[:20]!r} in another "
+                "format; use that version"
             )
         text, source = files[FEDERATION_FILE].decode(), str(folder / FEDERATION_FILE)
         federation = _with_weights(parse_federation(text, source), folder)
-        novelty = files.get(NOVELTY_FILE)
-        intervals = files.get(INTERVALS_FILE)
-        released = ReleasedModel(
-            federation=federation,
-            model=Model.from_bytes(files[MODEL_FILE], folder / MODEL_FILE),
-            intervals=None if intervals is None else read_intervals(intervals),
-            novelty=None if novelty is None else Novelty.from_arrays(load_tensors(novelty)),
-            digest=hashlib.sha256(sums_of(files)).hexdigest(),
-        )
-    except (ConfigurationError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise StateError(f"{folder} was written by another version of crossply") from error
-    if released.model.fingerprint != federation.fingerprint():
+        model = Model.from_bytes(files[MODEL_FILE], folder / MODEL_FILE)
+    if model.fingerprint != federation.fingerprint():
         raise StateError(f"{folder}: the model was trained under another {FEDERATION_FILE}")
-    return released
+    with naming(folder / MODEL_FILE):
+        require_head(model.head, federation)
+        require_standardiser(model.standardiser, federation)
+    return ReleasedModel(
+        federation=federation,
+        model=model,
+        intervals=_intervals(files, folder, federation),
+        novelty=_novelty(files, folder, federation),
+        digest=hashlib.sha256(sums_of(files)).hexdigest(),
+    )
+
+
+def _intervals(
+    files: Mapping[str, bytes], folder: Path, federation: Federation
+) -> Intervals | None:
+    if INTERVALS_FILE not in files:
+        return None
+    with _readable(folder):
+        found = read_intervals(files[INTERVALS_FILE])
+    with naming(folder / INTERVALS_FILE):
+        require_intervals(found, len(federation.targets))
+    return found
+
+
+def _novelty(files: Mapping[str, bytes], folder: Path, federation: Federation) -> Novelty | None:
+    if NOVELTY_FILE not in files:
+        return None
+    with _readable(folder):
+        arrays = load_tensors(files[NOVELTY_FILE])
+    with naming(folder / NOVELTY_FILE):
+        require_novelty(arrays, federation)
+    return Novelty.from_arrays(arrays)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Say of files that cannot be read in the block that they are another version's."""
+    try:
+        yield
+    except (
+        ConfigurationError,
+        KeyError,
+        RecursionError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise StateError(
+            f"{folder} was written by another version of crossply, or altered; ask whoever "
+            "released it"
+        ) from error
 
 
 def intervals_bytes(intervals: Intervals, **metadata: str) -> bytes:

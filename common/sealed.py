@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ from common.errors import StateError
 from common.files import write_atomically
 
 SUMS = "SHA256SUMS"
+
+MOST_BYTES = 2**31
+"""Of a folder's files together: no message could have brought a lab a larger model."""
+
+SUMS_BYTES = 2**20
+"""Of `SUMS` at most: ten thousand files."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*)")
 _AGAIN = "copy the whole folder again from where it was released"
@@ -81,29 +88,41 @@ def read_sealed(folder: Path) -> dict[str, bytes]:
     Raises
     ------
     StateError
-        Names the file that is missing or differs from its checksum.
+        Names the file that is missing, too large, no plain file, or differs from its checksum.
     """
     try:
-        lines = (folder / SUMS).read_bytes().decode("ascii", "replace").splitlines()
+        lines = _content(folder / SUMS, SUMS_BYTES).decode("ascii", "replace").splitlines()
     except OSError as error:
         raise StateError(
             f"{folder} is no released model: its {SUMS} cannot be read ({error.strerror}); name "
             "the folder that a run has left, such as STATE/model"
         ) from error
-    files = {}
+    files: dict[str, bytes] = {}
+    room = MOST_BYTES
     for line in lines:
         match = _LINE.fullmatch(line)
-        if match is None:
+        if match is None or match[2] in files:
             raise StateError(f"{folder / SUMS} was altered or damaged; {_AGAIN}")
         name = match[2]
         try:
-            content = (folder / name).read_bytes()
+            content = _content(folder / name, room)
         except OSError as error:
             raise StateError(f"{folder / name}: {error.strerror}; {_AGAIN}") from error
         if hashlib.sha256(content).hexdigest() != match[1]:
             raise StateError(f"{folder / name} differs from its checksum in {SUMS}; {_AGAIN}")
         files[name] = content
+        room -= len(content)
     return files
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Read a file that somebody else wrote: a pipe would never end, nor would a device."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise StateError(f"{path} is a link or no plain file; {_AGAIN}")
+    if found.st_size > most:
+        raise StateError(f"{path} is larger than a released model's can be; {_AGAIN}")
+    return path.read_bytes()
 
 
 def _holds(folder: Path, sealed: Mapping[str, bytes]) -> bool:

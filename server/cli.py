@@ -58,7 +58,6 @@ def invite(
     from datetime import timedelta
 
     from common.errors import ConfigurationError
-    from common.files import write_atomically
     from common.units import seconds
     from server.enrolment import write_invite
     from server.state_folder import open_coordination
@@ -70,8 +69,7 @@ def invite(
     path = out or Path(f"{name}.invite")
     if path.exists():
         raise ConfigurationError(f"{path} exists already; remove it, or name another with --out")
-    made = write_invite(coordination, name, timedelta(seconds=length))
-    write_atomically(path, made.model_dump_json(indent=2))
+    made = write_invite(coordination, name, timedelta(seconds=length), path)
     typer.echo(f"{path} is good once, until {made.expires:%Y-%m-%d %H:%M} UTC.")
     typer.echo(
         "Send it so that nobody else gets it, and tell the lab the fingerprint by another way: "

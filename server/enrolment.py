@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -20,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from common.errors import EnrolmentError
+from common.errors import ConfigurationError, EnrolmentError
+from common.files import write_atomically
 from common.identity import Identity
 from common.invite import Invite
 from common.link_pb2 import EnrolReply, EnrolRequest
@@ -34,8 +38,22 @@ BOOTSTRAP_GRACE = timedelta(days=365)
 """The certificate in an invite outlives its token, so that a late lab is told why it is refused."""
 
 
-def write_invite(state: Coordination, name: str, valid: timedelta) -> Invite:
-    """Make an invite, and note it in the register.
+def write_invite(
+    state: Coordination, name: str, valid: timedelta, path: Path | None = None
+) -> Invite:
+    """Make an invite, write it to a file if one is named, and note it in the register.
+
+    The file comes first, and goes again if the register does not take the invite: the name is
+    not taken by an invite that nobody has.
+
+    Parameters
+    ----------
+    state : Coordination
+    name : str
+        Of the lab.
+    valid : timedelta
+    path : Path or None
+        A file that is not there yet.
 
     Raises
     ------
@@ -43,6 +61,8 @@ def write_invite(state: Coordination, name: str, valid: timedelta) -> Invite:
         If the name cannot be a lab's, or is taken.
     StateError
         If the agreement has been edited.
+    ConfigurationError
+        If the file cannot be written.
     """
     if NAME.fullmatch(name) is None:
         raise EnrolmentError(
@@ -69,10 +89,26 @@ def write_invite(state: Coordination, name: str, valid: timedelta) -> Invite:
         fingerprint=state.fingerprint,
     )
     digest = hashlib.sha256(token.encode()).hexdigest()
-    Register(state.folder).add_invite(
-        Invited(id=invite_id, name=name, token_sha256=digest, expires=expires)
-    )
+    noted = Invited(id=invite_id, name=name, token_sha256=digest, expires=expires)
+    with nullcontext() if path is None else _written(path, invite):
+        Register(state.folder).add_invite(noted)
     return invite
+
+
+@contextmanager
+def _written(path: Path, invite: Invite) -> Iterator[None]:
+    """Write an invite to a file, which stays if the block comes to its end."""
+    try:
+        write_atomically(path, invite.model_dump_json(indent=2))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}; name another with --out FILE"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        path.unlink()
+        raise
 
 
 class Enrolment:

@@ -14,9 +14,14 @@ from common.address import split_address
 from common.configuration import Section
 from common.errors import StateError
 from common.federation import FILE_NAME, Federation, load_federation
-from common.files import held_alone, require_owner, write_atomically
+from common.files import held_alone, is_held, require_owner, write_atomically
 from common.identity import Identity
 from server.authority import CA_LIFETIME, Authority, new_serial, write_key
+
+SETTINGS = "server.json"
+
+LOCK_PATIENCE_S = 1.0
+"""For who only looks whether a coordinator runs, for a moment at a time."""
 
 
 class _Settings(Section):
@@ -92,15 +97,15 @@ class Coordination:
         otherwise = (
             f"another coordinator runs on {self.folder}; stop it first, or use another state folder"
         )
-        return held_alone(self.folder / "lock", otherwise)
+        return held_alone(self._lock_path, otherwise, patience=LOCK_PATIENCE_S)
 
     def is_locked(self) -> bool:
-        """Return whether a coordinator runs on the folder."""
-        try:
-            with self.locked():
-                return False
-        except StateError:
-            return True
+        """Return whether a coordinator runs on the folder; looking keeps none out."""
+        return is_held(self._lock_path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.folder / "lock"
 
 
 def create_coordination(federation_path: Path, address: str, folder: Path) -> Coordination:
@@ -109,16 +114,14 @@ def create_coordination(federation_path: Path, address: str, folder: Path) -> Co
     Raises
     ------
     StateError
-        If the folder exists and is not empty.
+        If the folder exists and is not empty; tells one that was cut off from a whole one.
     ConfigurationError
         If the federation file or the address is wrong.
     """
     federation = load_federation(federation_path)
     host, _ = split_address(address)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StateError(
-            f"{folder} exists already; go on with it, or name another with --state DIR"
-        )
+        raise StateError(_occupied(folder))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     write_atomically(folder / FILE_NAME, federation_path.read_bytes())
@@ -130,12 +133,25 @@ def create_coordination(federation_path: Path, address: str, folder: Path) -> Co
     write_atomically(
         folder / "operator.crt", authority.issue(operator, key.public_key(), CA_LIFETIME)
     )
-    # last: a folder with this file is complete
+    # last: a folder with it is complete
     settings = _Settings(
         address=address, fingerprint=federation.fingerprint(), run_id=secrets.randbits(62) + 1
     )
-    write_atomically(folder / "server.json", settings.model_dump_json(indent=2))
+    write_atomically(folder / SETTINGS, settings.model_dump_json(indent=2))
     return open_coordination(folder)
+
+
+def _occupied(folder: Path) -> str:
+    """Say why no state folder is made there, and how to go on: `SETTINGS` is written last."""
+    if (folder / SETTINGS).exists():
+        return f"{folder} exists already; go on with it, or name another with --state DIR"
+    if not folder.is_dir():
+        return f"{folder} is no folder; name another with --state DIR"
+    return (
+        f"{folder} is not empty and has no {SETTINGS}: if `crossply server init` was cut off "
+        f"there, remove it and run this again; if {SETTINGS} was lost, restore it from a copy; "
+        "or name another with --state DIR"
+    )
 
 
 def open_coordination(folder: Path) -> Coordination:
@@ -146,7 +162,7 @@ def open_coordination(folder: Path) -> Coordination:
     StateError
         If it is missing or is none.
     """
-    path = folder / "server.json"
+    path = folder / SETTINGS
     try:
         settings = _Settings.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +10,6 @@ import typer
 from common.errors import ConfigurationError
 
 MODE_NAMES = ("federated", "centralized", "local", "ridge", "random_forest")
-
-OTHER_RUNS = ("study.db", "*.checkpoint")
-"""What a sweep's and a coordinator's folders hold from the beginning."""
 
 ENGINE_NAMES = ("auto", "inprocess", "batched", "flower-ray")
 
@@ -113,7 +106,8 @@ def demo(
         modes=MODE_NAMES,
         folds=5,
         assignments=[],
-        out=new_run_folder(folder, "run"),
+        out=None,
+        new=(folder, "run"),
         as_json=as_json,
     )
 
@@ -128,8 +122,12 @@ def run_and_report(
     as_json: bool,
     engine: str = "auto",
     track: tuple[str, ...] = (),
+    new: tuple[Path, str] | None = None,
 ) -> None:
-    """Run a simulation, write its folder, and print what came of it."""
+    """Run a simulation, write its folder, and print what came of it.
+
+    Without `out`, a `new` folder is made in the first of the two, and named after the second.
+    """
     import json
 
     from rich.console import Console
@@ -137,7 +135,8 @@ def run_and_report(
     from common.federation import load_federation
     from simulation.consortium import require_labs
     from simulation.engine import require_engine
-    from simulation.report import RESULT, result_record, write_run
+    from simulation.report import result_record, write_run
+    from simulation.run_folder import run_folder
     from simulation.running import Order, run
     from simulation.scenarios.possible import load_possible
     from simulation.summary import print_summary
@@ -148,28 +147,28 @@ def run_and_report(
     require_labs(folder)
     federation = load_federation(folder, assignments)
     scenario = load_possible(folder, federation, assignments)
-    out = out or new_run_folder(Path("runs"), federation.name)
-    claim_folder(out, (RESULT, *OTHER_RUNS))
-    order = Order(
-        folder=folder,
-        federation=federation,
-        scenario=scenario,
-        modes=modes,
-        folds=folds,
-        engine=engine,
-        trackers=trackers,
-        out=out,
-    )
-    outcome, seconds = run(order, Console(stderr=True))
-    record = result_record(outcome, seconds)
-    write_run(outcome, record, out)
+    with run_folder(out, *(new or (Path("runs"), federation.name))) as claimed:
+        order = Order(
+            folder=folder,
+            federation=federation,
+            scenario=scenario,
+            modes=modes,
+            folds=folds,
+            engine=engine,
+            trackers=trackers,
+            out=claimed,
+        )
+        outcome, seconds = run(order, Console(stderr=True))
+        record = result_record(outcome, seconds)
+        write_run(outcome, record, claimed)
     console = Console()
     if as_json:
         print(json.dumps(record, indent=2))
     else:
         print_summary(outcome, console)
     message = (
-        f"Written to {out}: report.html, result.json, rounds.jsonl, predictions.csv, parity.png"
+        f"Written to {claimed}: federation.toml, report.html, result.json, rounds.jsonl, "
+        "predictions.csv, parity.png"
     )
     Console(stderr=True).print(message, markup=False, highlight=False)
 
@@ -191,30 +190,3 @@ def _engine(chosen: str) -> str:
             f"--engine {chosen}: there is no such engine; choose among {', '.join(ENGINE_NAMES)}"
         )
     return chosen
-
-
-def claim_folder(out: Path, foreign: Sequence[str]) -> None:
-    """Make the run's folder before any work, so that a bad name costs no training.
-
-    Parameters
-    ----------
-    out : Path
-    foreign : sequence of str
-        Patterns of files that say that the folder is another run's.
-    """
-    if any(path for pattern in foreign for path in out.glob(pattern)):
-        raise ConfigurationError(f"{out} holds a run already; name another folder with --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            return
-    except OSError as error:
-        raise ConfigurationError(f"{out} cannot be written to: {error.strerror}") from error
-
-
-def new_run_folder(parent: Path, name: str) -> Path:
-    """Name a folder that is not there yet after the present time."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "run"
-    stem = f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
-    candidates = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
-    return next(parent / name for name in candidates if not (parent / name).exists())

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from common.errors import ConfigurationError
-from simulation.cli import claim_folder, new_run_folder
+from simulation.run_folder import claim_folder, new_run_folder
 
 STOPPED = 130
 

@@ -43,15 +43,18 @@ class TiffPixels:
     Attributes
     ----------
     values : ndarray of shape (height, width) or (height, width, 3)
-        Black is low.
+        Black is low, unless `white_is_low`.
     alpha : ndarray of shape (height, width) or None
     bits : int
         Per channel.
+    white_is_low : bool
+        To be turned round by whoever knows the depth or the range: 12 bits may lie in 16.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None
     bits: int
+    white_is_low: bool = False
 
 
 def read_tiff_header(file: IO[bytes], declared_page: int | None) -> TiffHeader:
@@ -151,13 +154,12 @@ def _interpret(values: np.ndarray, page: Any) -> TiffPixels:
         values = values[..., :colours] if colours == 3 else values[..., 0]
     if values.dtype == bool:
         values = values.astype(np.uint8)
-    if page.photometric == _MINISWHITE:
-        values = (2**bits - 1) - values if values.dtype.kind == "u" else -values
     if page.photometric == _PALETTE:
         # the entries have 16 bits, and programs write a level v as 256 v or 257 v
         palette = (np.moveaxis(page.colormap, 0, -1) >> 8).astype(np.uint8)
         return TiffPixels(values=palette[values], alpha=alpha, bits=8)
-    return TiffPixels(values=values, alpha=alpha, bits=bits)
+    white_is_low = page.photometric == _MINISWHITE
+    return TiffPixels(values=values, alpha=alpha, bits=bits, white_is_low=white_is_low)
 
 
 def _decode_with_pillow(path: Path, page: Any) -> TiffPixels:

@@ -254,6 +254,7 @@ def test_an_extra_that_is_missing_is_named_before_any_work(
 def test_bad_data_is_one_sentence(
     crossply_here: Callable[..., Done],
     labs: Path,
+    tmp_path: Path,
     damage: str,
     message: str,
 ) -> None:
@@ -269,6 +270,7 @@ def test_bad_data_is_one_sentence(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_what_is_no_folder_of_labs_says_what_to_name(
@@ -284,13 +286,19 @@ def test_what_is_no_folder_of_labs_says_what_to_name(
 
 
 def test_a_bad_image_costs_its_specimen_alone(
-    crossply_here: Callable[..., Done], labs: Path, caplog: pytest.LogCaptureFixture
+    crossply_here: Callable[..., Done],
+    labs: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = labs / "bremen" / "images" / "S03.png"
     path.write_bytes(path.read_bytes()[:400])
     done = crossply_here("simulate", labs, "--rounds", 1, "--mode", "local")
     assert done.returncode == 0
     assert "S03.png: is a truncated or damaged PNG file" in caplog.text
+    (run,) = tmp_path.glob("runs/*")
+    told = " ".join(done.stderr.split()).partition(f"Written to runs/{run.name}: ")[2]
+    assert sorted(told.split(", ")) == sorted(path.name for path in run.iterdir())
 
 
 def test_centralised_is_the_mode_that_tables_spell_so(

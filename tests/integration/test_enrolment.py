@@ -24,7 +24,7 @@ from server.authority import Authority
 from server.enrolment import Enrolment, write_invite
 from server.register import Register
 from server.service import ServeOptions, serve
-from server.state_folder import Coordination, create_coordination
+from server.state_folder import SETTINGS, Coordination, create_coordination
 
 WEEK = timedelta(days=7)
 
@@ -210,6 +210,35 @@ def test_what_is_no_address_is_said_everywhere_before_anything_is_made(
 def test_a_port_that_there_is_not_is_told_its_limits(port: str) -> None:
     with pytest.raises(ConfigurationError, match="a port is a number from 1 to 65535"):
         split_address(f"localhost:{port}")
+
+
+def test_an_invite_that_could_not_be_written_takes_no_name(
+    state: Coordination, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot be written: No such file.* --out FILE"):
+        write_invite(state, "aachen", WEEK, tmp_path / "no-such" / "aachen.invite")
+    assert Register(state.folder).open_invites() == ()
+    kept = tmp_path / "aachen.invite"
+    made = write_invite(state, "aachen", WEEK, kept)
+    assert read_invite(kept) == made and kept.stat().st_mode & 0o777 == 0o600
+    # of an invite that the register does not take, nothing stays
+    with pytest.raises(EnrolmentError, match="invited or enrolled already"):
+        write_invite(state, "aachen", WEEK, tmp_path / "second.invite")
+    assert {path.name for path in tmp_path.glob("*.invite")} == {"aachen.invite"}
+
+
+def test_a_state_folder_that_was_cut_off_says_how_to_go_on(
+    state: Coordination, tmp_path: Path
+) -> None:
+    with pytest.raises(StateError, match="exists already; go on with it"):
+        create_coordination(state.federation_path, "localhost:9443", state.folder)
+    (state.folder / SETTINGS).unlink()
+    with pytest.raises(StateError, match=r"no server\.json: if .* was cut off there, remove it"):
+        create_coordination(state.federation_path, "localhost:9443", state.folder)
+    a_file = tmp_path / "file"
+    a_file.touch()
+    with pytest.raises(StateError, match="is no folder; name another"):
+        create_coordination(state.federation_path, "localhost:9443", a_file)
 
 
 def test_an_invite_cannot_write_to_a_terminal(state: Coordination, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Extraction as it runs at a lab: killed, crowded, described, and never growing."""
 
+import importlib
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -14,6 +16,7 @@ import psutil
 import pytest
 import tomli_w
 
+import client.pipeline
 from client.dataset import load_dataset
 from client.descriptors import describe
 from client.engine_choice import EngineChoice
@@ -27,7 +30,9 @@ from client.preparation import PrepareTask
 from client.reading.checksums import sha256_of
 from client.settings import Data
 from client.specimens import Specimens
+from client.workers import WORKERS
 from common.federation import Backbone, Federation, Imaging
+from common.stopping import Stopped
 
 LITE0 = Backbone(name="efficientnet_lite0")
 DATA = Data(table="t.csv", images=".", specimen="id", image="{id}.png")
@@ -132,9 +137,47 @@ def test_jobs_are_read_as_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.M
         assert isinstance(next(outcomes), SpecimenVectors)
         if done in (100, 399):
             sizes.append(process.memory_info().rss)
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert next(read) < 400 + 20
     assert sizes[1] - sizes[0] < 20e6
+
+
+SLOW = """
+import time
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Slow:
+    def run(self):
+        time.sleep(100)
+"""
+
+
+def test_it_is_left_at_once_and_the_workers_serve_whoever_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_tasks.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(client.pipeline, "usable_cores", lambda: 2)
+    slow = importlib.import_module("slow_tasks").Slow()
+    # processes of earlier tests do not find the module
+    WORKERS.end()
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 32), 9, dtype=np.uint8))
+    first = job(0, tmp_path / "a.png")
+    jobs = [first, *(SpecimenJob(row=n, names=("s",) * 3, tasks=(slow,) * 3) for n in (1, 2, 3))]
+    engine, heard = torch_engine(), list[str]()
+    outcomes = run_pipeline(jobs, engine, on_micrograph=lambda: heard.append("one"))
+    assert next(outcomes).row == 0
+    time.sleep(0.5)
+    started = time.monotonic()
+    with pytest.raises(Stopped):
+        outcomes.throw(Stopped)
+    assert time.monotonic() - started < 30
+    # nothing is said of what was under way
+    assert heard == ["one"]
+    (again,) = run_pipeline([first], engine)
+    assert isinstance(again, SpecimenVectors)
+    del sys.modules["slow_tasks"]
 
 
 KILLED = """

@@ -1,5 +1,6 @@
 """What a run releases, at the coordinator and at its labs, over messages."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,33 @@ def test_a_lab_uses_what_was_chosen_for_each_target(tmp_path: Path) -> None:
         kept = load_own_version(folder, load_release(folder))
         assert kept is not None and kept.chosen == (version, SHARED)
         np.testing.assert_allclose(kept.predict(features)[:, 0], by_version[version][:, 0])
+
+
+def test_an_own_version_that_does_not_fit_or_is_no_file_is_refused(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    release = release_of(FEDERATION, result)
+    made, _ = make_own_version(labs["a"], release)
+    release.write(tmp_path / "model")
+    released, path = load_release(tmp_path / "model"), own_path(tmp_path / "model")
+    of_three = Intervals(quantile=np.ones((2, 3)))
+    for wrong in (
+        replace(made, chosen=(SHARED, "no such version")),
+        replace(made, chosen=(SHARED,)),
+        replace(made, chosen=(OFFSET, OFFSET), offset=np.zeros(5)),
+        replace(made, chosen=(OFFSET, OFFSET), offset=np.full(2, np.nan)),
+        replace(made, intervals=of_three),
+    ):
+        path.write_bytes(wrong.to_bytes(release.digest))
+        with pytest.raises(StateError, match="was cut or altered; remove it"):
+            load_own_version(tmp_path / "model", released)
+    path.write_bytes(made.to_bytes(release.digest))
+    bare = replace(released, novelty=None)
+    with pytest.raises(StateError, match="was cut or altered; remove it"):
+        load_own_version(tmp_path / "model", bare)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(StateError, match="was cut or altered; remove it"):
+        load_own_version(tmp_path / "model", released)
 
 
 def test_the_left_out_error_is_that_of_a_fit_to_the_others_specimens(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Files that several processes and users share."""
 
+import fcntl
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from common.errors import StateError
-from common.files import require_owner, write_atomically
+from common.files import held_alone, is_held, locked, require_owner, write_atomically
 
 
 def test_a_folder_of_ones_own_may_be_used(tmp_path: Path) -> None:
@@ -34,3 +37,23 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_beside_it(tmp_pa
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, Broken("new"))
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("state", "old")]
+
+
+def test_who_only_looks_at_a_lock_keeps_nobody_out_who_waits_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    with locked(path):
+        assert is_held(path)
+        started = time.monotonic()
+        refused = pytest.raises(StateError, match="it is taken")
+        with refused, held_alone(path, "it is taken", patience=0.2):
+            pytest.fail("two hold it")
+        assert 0.2 <= time.monotonic() - started < 5
+    looking = os.open(path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    # another who looks is not taken for who holds it
+    assert not is_held(path)
+    threading.Timer(0.1, os.close, (looking,)).start()
+    with held_alone(path, "it is taken", patience=5.0):
+        assert is_held(path)
+    assert not is_held(path)

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps, PngImagePlugin
 
+from client.findings import RefusedError
 from client.micrographs import inspect_micrograph, read_micrograph
 from client.reading.image_header import read_header
 from client.settings import Data
@@ -78,6 +79,26 @@ def test_tiffs(
     )
     full = np.iinfo(pixels.dtype).max
     assert_reads(path, (full - pixels if photometric == "miniswhite" else pixels) / full)
+
+
+def test_white_is_low_within_the_depth_or_range_that_is_declared(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    twelve = DEEP >> 4
+    tifffile.imwrite(path, twelve, photometric="miniswhite")
+    assert_reads(path, (4095 - twelve) / 4095, DATA.replace(bit_depth=12))
+    # not declared, its highest value says what to declare
+    remarks = [remark.found for remark in inspect_micrograph(path, DATA).remarks]
+    assert f"has 16 bits, and its highest grey value is {twelve.max()}" in remarks
+    with pytest.raises(RefusedError, match=f"grey value {twelve.max()}, and 8 bits reach 255"):
+        read_micrograph(path, DATA.replace(bit_depth=8))
+    for dtype, limits in ((np.float32, (-0.5, 1.5)), (np.int16, (-200.0, 200.0))):
+        stored = (GREY / 255 if dtype == np.float32 else GREY.astype(float) - 128).astype(dtype)
+        tifffile.imwrite(path, stored, photometric="miniswhite")
+        expected = (limits[1] - stored.astype(float)) / (limits[1] - limits[0])
+        assert_reads(path, expected, DATA.replace(intensity_range=limits))
+        narrow = DATA.replace(intensity_range=(float(stored.min()) + 0.1, limits[1]))
+        with pytest.raises(RefusedError, match=rf"pixels from {stored.min():g} to .* outside"):
+            read_micrograph(path, narrow)
 
 
 @pytest.mark.parametrize(

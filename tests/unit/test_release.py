@@ -1,24 +1,27 @@
 """A released model is one folder with the same bytes everywhere, and says when it was altered."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from client.prediction import predict_specimens
 from common.bundle import Model
 from common.card import card
 from common.errors import RequestError, StateError
 from common.federation import Federation
 from common.gram import GramSums
 from common.head import federation_shapes, initial_head
-from common.intervals import GRID, CalibrationSums, score_counts
+from common.intervals import GRID, CalibrationSums, Intervals, score_counts
 from common.messages import PROVENANCE, ModelRequest, ReleaseRequest, Terms, max_message_bytes
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.provenance import Provenance, mean_half_width, tried_coverage
 from common.records import array_record
-from common.release import WEIGHTS_FILE, Release, load_release
+from common.release import WEIGHTS_FILE, Release, intervals_bytes, load_release
 from common.sealed import SUMS, write_sealed
 from common.standardise import Standardiser
 
@@ -172,6 +175,117 @@ def test_a_missing_file_and_a_folder_that_is_none_are_named(tmp_path: Path) -> N
     write_sealed(tmp_path / "other", {"note.txt": b"kept"})
     with pytest.raises(StateError, match=r"does not list federation\.toml"):
         load_release(tmp_path / "other")
+
+
+def test_what_is_no_plain_file_is_named_and_neither_waited_for_nor_read_for_ever(
+    tmp_path: Path,
+) -> None:
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    release().write(folder)
+    card_there = folder / "card.md"
+    card_there.rename(elsewhere)
+    os.mkfifo(card_there)
+    with pytest.raises(StateError, match=r"card\.md is a link or no plain file; copy the whole"):
+        load_release(folder)
+    card_there.unlink()
+    for target in (Path("/dev/zero"), elsewhere):
+        card_there.symlink_to(target)
+        with pytest.raises(StateError, match=r"card\.md is a link or no plain file"):
+            load_release(folder)
+        card_there.unlink()
+    with card_there.open("wb") as sparse:
+        sparse.truncate(2**40)
+    with pytest.raises(StateError, match=r"card\.md is larger than a released model's can be"):
+        load_release(folder)
+    (folder / SUMS).unlink()
+    os.mkfifo(folder / SUMS)
+    with pytest.raises(StateError, match="SHA256SUMS is a link or no plain file"):
+        load_release(folder)
+
+
+def deep_header() -> bytes:
+    header = b'{"__metadata__":' + b"[" * 100_000
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("versions.json", b"[" * 200_000),
+        ("versions.json", b"[1]"),
+        ("federation.toml", b"name = " + b"[" * 200_000),
+        ("model.safetensors", deep_header()),
+        ("intervals.safetensors", b"rubbish"),
+        ("novelty.safetensors", b"rubbish"),
+    ],
+    ids=["deep", "list", "deep-toml", "deep-header", "intervals", "novelty"],
+)
+def test_rubbish_under_right_checksums_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    write_sealed(tmp_path / "model", release().files | {name: content})
+    with pytest.raises(StateError, match=r"crossply, (or|or was cut or) altered"):
+        load_release(tmp_path / "model")
+
+
+def model_with(part: str, **changed: np.ndarray) -> dict[str, bytes]:
+    """Return the file of a model some of whose arrays are others."""
+    model = release().model
+    changed = {name.replace("__", "."): array for name, array in changed.items()}
+    if part == "head":
+        return {"model.safetensors": replace(model, head=model.head | changed).to_bytes()}
+    standardiser = replace(model.standardiser, **changed)
+    return {"model.safetensors": replace(model, standardiser=standardiser).to_bytes()}
+
+
+def intervals_of(quantile: np.ndarray) -> dict[str, bytes]:
+    return {"intervals.safetensors": intervals_bytes(Intervals(quantile=quantile))}
+
+
+def novelty_with(**changed: np.ndarray) -> dict[str, bytes]:
+    arrays = {"directions": np.ones((N, 1)), "mean": np.zeros(1), "threshold": np.ones(1)}
+    return {"novelty.safetensors": save(arrays | changed)}
+
+
+@pytest.mark.parametrize(
+    ("altered", "found"),
+    [
+        (
+            model_with("head", **{"0__weight": np.zeros((3, 7), np.float32)}),
+            r"model\.safetensors does not fit .* 0\.weight: expected float32 of shape \(3, "
+            rf"{N}\), found float32 of shape \(3, 7\); ask whoever",
+        ),
+        (model_with("head", **{"0__bias": np.zeros(3, np.int64)}), r"0\.bias: .* found int64"),
+        (model_with("head", **{"1__bias": np.full(2, np.nan, np.float32)}), r"1\.bias holds NaN"),
+        (model_with("head", **{"2__bias": np.zeros(2, np.float32)}), "was cut or altered"),
+        (model_with("", feature_scale=np.zeros(N)), "feature_scale is not above zero"),
+        (model_with("", target_mean=np.zeros(1)), r"target_mean: expected float64 of shape \(2,\)"),
+        (model_with("", target_mean=np.full(2, np.inf)), "target_mean holds NaN or infinity"),
+        (intervals_of(np.ones((2, 3))), r"intervals\.safetensors .* quantile: .* found .*\(2, 3\)"),
+        (intervals_of(np.full((2, 2), np.nan)), "quantile holds NaN, or a number below zero"),
+        (novelty_with(directions=np.ones((5, 1))), r"novelty\.safetensors .* found .*\(5, 1\)"),
+        (novelty_with(mean=np.zeros(2)), r"mean: expected float64 of shape \(1,\)"),
+        (novelty_with(threshold=np.array([np.nan])), "threshold holds NaN"),
+        (novelty_with(another=np.zeros(1)), "expected the arrays"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_federation_is_refused_under_right_checksums(
+    tmp_path: Path, altered: dict[str, bytes], found: str
+) -> None:
+    write_sealed(tmp_path / "model", release().files | altered)
+    with pytest.raises(StateError, match=found):
+        load_release(tmp_path / "model")
+
+
+def test_a_model_that_overflows_predicts_nothing(tmp_path: Path) -> None:
+    large = {
+        "0__bias": np.full(3, 3e38, np.float32),
+        "1__weight": np.full((2, 3), 3e38, np.float32),
+    }
+    write_sealed(tmp_path / "model", release().files | model_with("head", **large))
+    released = load_release(tmp_path / "model")
+    with pytest.raises(StateError, match="predictions are not finite"):
+        predict_specimens(released, None, ["x"], np.full((1, N), 9.0, np.float32))
 
 
 def test_a_backbone_of_the_labs_own_is_looked_for_beside_and_its_path_is_told_nobody(
