@@ -10,7 +10,7 @@ from client.dataset import load_dataset
 from client.feature_store import FeatureStore, default_folder
 from client.features import extract
 from client.lab import HELD_OUT_FOLDS, Lab, split_lab
-from client.splits import fold_of_each
+from client.splits import fold_of_each, held_out_of
 from common.federation import Federation
 
 
@@ -44,4 +44,4 @@ def open_lab(
     fold = fold_of_each(
         specimens.groups, folds=HELD_OUT_FOLDS, lab=specimens.lab, seed=federation.training.seed
     )
-    return split_lab(specimens, federation, fold == 0)
+    return split_lab(specimens, federation, held_out_of(fold))

@@ -31,7 +31,8 @@ from common.standardise import Standardiser
 from server.aggregation import mean_loss
 from server.evidence import Evaluation, Products
 from server.product_phases import ProductPhases
-from server.screening import check_errors, check_statistics, check_update
+from server.screening import check_statistics, check_update
+from server.screening_errors import check_errors
 from server.state import RoundRecord, RoundState
 from server.strategy import optimizer_state
 from server.training_round import averaged, strategy_after, train_requests
@@ -177,7 +178,9 @@ class Coordinator(ProductPhases):
 
         def check(node: int, reply: Message) -> None:
             evaluation = EvaluateReply.from_record(reply.content, num_targets=num_targets)
-            check_errors(evaluation)
+            check_errors(
+                evaluation, self.roster.num_examples[node], self.federation, self.held_out_one_in
+            )
             replies[node] = evaluation
 
         record = EvaluateRequest(
