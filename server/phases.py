@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import Message
 
-from common.errors import ReplyError
+from common.errors import NOT_CONNECTED, ReplyError
 from common.head import HeadArrays
 from common.messages import (
     EVALUATE,
@@ -46,8 +47,14 @@ class Coordinator(ProductPhases):
     """
 
     def shake_hands(self) -> None:
-        """Let in the labs that hold the same agreement and version; the others are out by name."""
-        nodes = self._wait_for_nodes()
+        """Let in the labs that hold the same agreement and version; the others are out by name.
+
+        A quorum of those that are enrolled is needed, or of those that are there where none are.
+        Run again, it forgets who was there before.
+        """
+        enrolled = self.roster.enrolled
+        nodes = sorted(self.grid.get_node_ids()) if enrolled else self._wait_for_nodes()
+        self.roster.expect({*nodes, *enrolled}, self.revoked())
 
         def check(node: int, reply: Message) -> None:
             hello = HandshakeReply.from_record(reply.content)
@@ -57,12 +64,14 @@ class Coordinator(ProductPhases):
             self._check_agreement(hello)
 
         record = self._terms.to_record()
-        screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
+        there = [node for node in nodes if node in self.roster.accepted]
+        absent = dict.fromkeys(set(self.roster.accepted) - set(there), NOT_CONNECTED)
+        screened = self._ask([message_to(node, HANDSHAKE, record) for node in there], check)
+        missing = replace(screened, failed=screened.failed | absent)
+        self._require_quorum(len(screened.accepted), "handshake", missing)
         self.roster.exclude(screened.broken | screened.failed)
-        absent = set(self.roster.enrolled) - {*self.roster.names, *nodes, *self.revoked()}
         self.roster.exclude(dict.fromkeys(absent, "not there when the run began"))
         self.roster.accepted = sorted(self.roster.names)
-        self._require_quorum(len(screened.accepted), "handshake")
 
     def gather_statistics(self) -> Standardiser:
         """Add up the labs' moments into the one standardiser."""

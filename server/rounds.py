@@ -172,7 +172,7 @@ def _begin(grid: Grid, federation: Federation, options: RunOptions) -> Progress:
     roster = Roster(enrolled=options.enrolled, excluded=dict(options.absent))
     coordinator = _coordinator(grid, federation, roster, options)
     options.watcher.entered("handshake")
-    coordinator.shake_hands()
+    _patiently(coordinator.shake_hands, coordinator, options)
     options.watcher.entered("statistics")
     standardiser = _patiently(coordinator.gather_statistics, coordinator, options)
     projection = _patiently(lambda: coordinator.find_projection(standardiser), coordinator, options)
