@@ -7,7 +7,7 @@ import numpy as np
 from client.dataset import Dataset
 from client.findings import Findings, RefusedError, printable
 from client.lab import HELD_OUT_FOLDS
-from client.splits import fold_of_each
+from client.splits import fold_of_each, held_out_of
 from common.federation import Federation
 
 
@@ -39,8 +39,7 @@ def hold_out(groups: np.ndarray, federation: Federation, lab: str) -> np.ndarray
             "that tells more of them apart",
         )
     seed = federation.training.seed
-    held_out: np.ndarray = fold_of_each(groups, folds=HELD_OUT_FOLDS, lab=lab, seed=seed) == 0
-    return held_out
+    return held_out_of(fold_of_each(groups, folds=HELD_OUT_FOLDS, lab=lab, seed=seed))
 
 
 def check_held_out(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from common.counts import HELD_OUT_ONE_IN
 from common.errors import LabDataError
 from common.seeds import seed_for
 
@@ -63,3 +64,28 @@ def fold_of_each(
         fold_of_group[group] = first_choice[np.argmin(load[first_choice])]
         load[fold_of_group[group]] += sizes[group]
     return fold_of_group[members]
+
+
+def held_out_of(fold: np.ndarray) -> np.ndarray:
+    """Return which specimens of a lab are held out: one fold, and never more than a third.
+
+    It is the first fold, unless a group that is half of the lab fills that one: a head would be
+    trained on what is left, and the coordinator lets in no sums over more than a third.
+
+    Parameters
+    ----------
+    fold : ndarray of shape (n_specimens,), int64
+        Of each specimen; of three folds or more, one is a third or less.
+
+    Returns
+    -------
+    ndarray of shape (n_specimens,), bool
+
+    Examples
+    --------
+    >>> held_out_of(np.array([0, 0, 0, 0, 1, 1, 2])).tolist()
+    [False, False, False, False, True, True, False]
+    """
+    small = HELD_OUT_ONE_IN * np.bincount(fold) <= len(fold)
+    held_out: np.ndarray = fold == np.argmax(small)
+    return held_out

@@ -1,6 +1,9 @@
-"""Numbers of specimens, rounded so that they say little."""
+"""Numbers of specimens: rounded so that they say little, and how many of them are held out."""
 
 from __future__ import annotations
+
+HELD_OUT_ONE_IN = 3
+"""A lab holds out one specimen in so many at most: a fifth of them, by whole groups."""
 
 
 def bucketed(count: int) -> int:
@@ -14,3 +17,16 @@ def bucketed(count: int) -> int:
     power = int(10 ** (len(str(count)) - 1))
     leading = count // power
     return (5 if leading >= 5 else 2 if leading >= 2 else 1) * power
+
+
+def largest_behind(count: int) -> int:
+    """Return the largest count that may stand behind one that was told, rounded or as it is.
+
+    Examples
+    --------
+    >>> [largest_behind(count) for count in (1, 10, 20, 50, 57)]
+    [1, 19, 49, 99, 57]
+    """
+    if bucketed(count) != count:
+        return count
+    return (5 * count // 2 if str(count)[0] == "2" else 2 * count) - 1

@@ -32,18 +32,20 @@ def weigh_rows(
     -------
     list of TrainReply
         Where a target's counts differ from the numbers of specimens in proportion, its row is
-        everywhere the mean weighted by counts; for a robust strategy, at labs without it alone.
+        everywhere the mean weighted by counts. For a robust strategy, at labs without it alone, it
+        is the median, entry by entry, of the labs that have it: a mean would hold what a hostile
+        one among them sent, and put it to the strategy's vote once for each lab without the target.
 
     Examples
     --------
     >>> def update(row: float) -> TrainReply:
     ...     head = {"0.weight": np.full((1, 1), row), "0.bias": np.full(1, row)}
     ...     return TrainReply(head=head, num_examples=9, train_loss=0.1)
-    >>> updates, counts = [update(1), update(4), update(0)], np.array([[6], [3], [0]])
+    >>> updates, counts = [update(1.0), update(4.0), update(0.0)], np.array([[6], [3], [0]])
     >>> [float(u.head["0.weight"][0, 0]) for u in weigh_rows(updates, counts, robust=False)]
     [2.0, 2.0, 2.0]
     >>> [float(u.head["0.weight"][0, 0]) for u in weigh_rows(updates, counts, robust=True)]
-    [1.0, 4.0, 2.0]
+    [1.0, 4.0, 2.5]
     """
     output = list(updates[0].head)[-2:]
     heads = [dict(update.head) for update in updates]
@@ -55,10 +57,11 @@ def weigh_rows(
         alike = np.allclose(shares, num_examples / num_examples.sum(), rtol=1e-12)
         changed = of_target == 0 if robust else np.full(len(updates), not alike)
         for name in output if changed.any() else ():
-            row = sum(
-                share * update.head[name][target]
-                for share, update in zip(shares, updates, strict=True)
-            )
+            rows = [update.head[name][target] for update in updates]
+            if robust:
+                row = np.median([rows[lab] for lab in np.flatnonzero(~changed)], axis=0)
+            else:
+                row = sum(share * of_lab for share, of_lab in zip(shares, rows, strict=True))
             for lab in np.flatnonzero(changed):
                 heads[lab][name] = heads[lab][name].copy()
                 heads[lab][name][target] = row

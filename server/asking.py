@@ -10,6 +10,7 @@ from typing import TypeAlias
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from common.counts import HELD_OUT_ONE_IN
 from common.errors import NO_REPLY, NOT_CONNECTED, QuorumError
 from common.federation import Federation
 from common.messages import Terms
@@ -32,12 +33,15 @@ class Asker:
     roster : Roster
     revoked : callable
         Returns the nodes of the labs that have been put out.
+    held_out_one_in : int
+        A lab holds out one specimen in so many at most.
     """
 
     grid: Grid
     federation: Federation
     roster: Roster = field(default_factory=Roster)
     revoked: Callable[[], Collection[int]] = tuple
+    held_out_one_in: int = HELD_OUT_ONE_IN
 
     @property
     def _terms(self) -> Terms:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import Message
 
-from common.errors import ReplyError
+from common.errors import NOT_CONNECTED, ReplyError
 from common.head import HeadArrays
 from common.messages import (
     EVALUATE,
@@ -31,7 +32,8 @@ from common.standardise import Standardiser
 from server.aggregation import mean_loss
 from server.evidence import Evaluation, Products
 from server.product_phases import ProductPhases
-from server.screening import check_errors, check_statistics, check_update
+from server.screening import check_statistics, check_update
+from server.screening_errors import check_errors
 from server.state import RoundRecord, RoundState
 from server.strategy import optimizer_state
 from server.training_round import averaged, strategy_after, train_requests
@@ -45,8 +47,14 @@ class Coordinator(ProductPhases):
     """
 
     def shake_hands(self) -> None:
-        """Let in the labs that hold the same agreement and version; the others are out by name."""
-        nodes = self._wait_for_nodes()
+        """Let in the labs that hold the same agreement and version; the others are out by name.
+
+        A quorum of those that are enrolled is needed, or of those that are there where none are.
+        Run again, it forgets who was there before.
+        """
+        enrolled = self.roster.enrolled
+        nodes = sorted(self.grid.get_node_ids()) if enrolled else self._wait_for_nodes()
+        self.roster.expect({*nodes, *enrolled}, self.revoked())
 
         def check(node: int, reply: Message) -> None:
             hello = HandshakeReply.from_record(reply.content)
@@ -56,12 +64,14 @@ class Coordinator(ProductPhases):
             self._check_agreement(hello)
 
         record = self._terms.to_record()
-        screened = self._ask([message_to(node, HANDSHAKE, record) for node in nodes], check)
+        there = [node for node in nodes if node in self.roster.accepted]
+        absent = dict.fromkeys(set(self.roster.accepted) - set(there), NOT_CONNECTED)
+        screened = self._ask([message_to(node, HANDSHAKE, record) for node in there], check)
+        missing = replace(screened, failed=screened.failed | absent)
+        self._require_quorum(len(screened.accepted), "handshake", missing)
         self.roster.exclude(screened.broken | screened.failed)
-        absent = set(self.roster.enrolled) - {*self.roster.names, *nodes, *self.revoked()}
         self.roster.exclude(dict.fromkeys(absent, "not there when the run began"))
         self.roster.accepted = sorted(self.roster.names)
-        self._require_quorum(len(screened.accepted), "handshake")
 
     def gather_statistics(self) -> Standardiser:
         """Add up the labs' moments into the one standardiser."""
@@ -177,7 +187,9 @@ class Coordinator(ProductPhases):
 
         def check(node: int, reply: Message) -> None:
             evaluation = EvaluateReply.from_record(reply.content, num_targets=num_targets)
-            check_errors(evaluation)
+            check_errors(
+                evaluation, self.roster.num_examples[node], self.federation, self.held_out_one_in
+            )
             replies[node] = evaluation
 
         record = EvaluateRequest(

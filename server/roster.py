@@ -34,8 +34,9 @@ class Roster:
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
     accepted : list of int
-        Nodes that passed the handshake and have not been put out by the coordinator: what the
-        quorum is a share of. A lab that was quarantined still counts; to revoke it takes it out.
+        Nodes that passed the handshake, or are to, and have not been put out by the coordinator:
+        what the quorum is a share of. A lab that was quarantined still counts; to revoke it takes
+        it out.
     """
 
     enrolled: Mapping[int, str] = field(default_factory=dict)
@@ -46,6 +47,22 @@ class Roster:
     standardised: list[str] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
     accepted: list[int] = field(default_factory=list)
+
+    def expect(self, nodes: Iterable[int], revoked: Iterable[int]) -> None:
+        """Begin a handshake, again maybe: these nodes may take part, and none has spoken yet.
+
+        Examples
+        --------
+        >>> roster = Roster(enrolled={2: "aachen", 3: "celle"}, excluded={"celle": "revoked"})
+        >>> roster.expect([2, 3, 4], [2])
+        >>> roster.names, roster.excluded
+        ({3: 'celle', 4: 'node 4'}, {})
+        """
+        self.accepted = sorted(set(nodes) - set(revoked))
+        self.names = {node: self.enrolled.get(node, f"node {node}") for node in self.accepted}
+        self.buckets.clear()
+        for name in self.names.values():
+            self.excluded.pop(name, None)
 
     def name(self, node: int) -> str:
         """Return the name of the lab on a node; with the node if two claim the name."""

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from flwr.serverapp import Grid
 
+from common.counts import HELD_OUT_ONE_IN
 from common.errors import QuorumError
 from common.federation import Federation
 from common.projection import first_head
@@ -95,6 +96,9 @@ class RunOptions:
         Labs without a node, by name, and why a new run begins without them.
     revoked : callable
         Returns the nodes of those that have been put out.
+    held_out_one_in : int
+        A lab holds out one specimen in so many at most: another number in a simulation alone,
+        which chooses the folds itself.
     """
 
     keeper: Keeper = field(default_factory=Forgetful)
@@ -104,6 +108,7 @@ class RunOptions:
     enrolled: Mapping[int, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     revoked: Callable[[], Collection[int]] = tuple
+    held_out_one_in: int = HELD_OUT_ONE_IN
 
 
 def run_federation(
@@ -131,9 +136,7 @@ def run_federation(
         chosen.keeper.save(progress)
     else:
         progress.roster.enrolled = chosen.enrolled
-    coordinator = Coordinator(
-        grid=grid, federation=federation, roster=progress.roster, revoked=chosen.revoked
-    )
+    coordinator = _coordinator(grid, federation, progress.roster, chosen)
     if progress.state.server_round < federation.training.rounds:
         chosen.watcher.entered("train")
     while progress.state.server_round < federation.training.rounds:
@@ -152,14 +155,24 @@ def run_federation(
     return progress.result()
 
 
+def _coordinator(
+    grid: Grid, federation: Federation, roster: Roster, options: RunOptions
+) -> Coordinator:
+    return Coordinator(
+        grid=grid,
+        federation=federation,
+        roster=roster,
+        revoked=options.revoked,
+        held_out_one_in=options.held_out_one_in,
+    )
+
+
 def _begin(grid: Grid, federation: Federation, options: RunOptions) -> Progress:
     seed_global_streams(federation.training.seed)
     roster = Roster(enrolled=options.enrolled, excluded=dict(options.absent))
-    coordinator = Coordinator(
-        grid=grid, federation=federation, roster=roster, revoked=options.revoked
-    )
+    coordinator = _coordinator(grid, federation, roster, options)
     options.watcher.entered("handshake")
-    coordinator.shake_hands()
+    _patiently(coordinator.shake_hands, coordinator, options)
     options.watcher.entered("statistics")
     standardiser = _patiently(coordinator.gather_statistics, coordinator, options)
     projection = _patiently(lambda: coordinator.find_projection(standardiser), coordinator, options)

@@ -10,12 +10,10 @@ from common.federation import Federation
 from common.head import HeadArrays
 from common.messages import (
     ComponentsReply,
-    EvaluateReply,
     GramReply,
     StatisticsReply,
     TrainReply,
 )
-from common.metrics import ErrorSums
 from common.standardise import CLIP, Moments, Standardiser
 
 LARGEST_STEP = 100.0
@@ -56,15 +54,11 @@ def check_statistics(reply: StatisticsReply, bucket: int, federation: Federation
         raise ReplyError(f"{count} specimens are more than any lab has")
     if not (reply.features.count == count).all():
         raise ReplyError("the features' counts differ from the number of specimens")
-    _check_moments(reply.features, count, "features")
-    _check_moments(reply.targets, count, "targets")
+    check_moments(reply.features, count, "features")
+    check_moments(reply.targets, count, "targets")
     if (reply.features.squares > count * LARGEST_FEATURE**2).any():
         raise ReplyError("features: values beyond any that a network gives")
-    half = np.array([(high - low) / 2 for low, high in _ranges(federation)])
-    if (np.abs(reply.targets.total) > reply.targets.count * half * (1 + ROUNDING)).any():
-        raise ReplyError("targets: a mean lies outside the federation's range")
-    if (reply.targets.squares > reply.targets.count * half**2 * (1 + ROUNDING)).any():
-        raise ReplyError("targets: a spread is wider than the federation's range")
+    check_ranges(reply.targets, federation, "targets")
 
 
 def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None:
@@ -103,29 +97,6 @@ def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None
     allowed = LARGEST_STEP * (1.0 + _norm(head))
     if not moved <= allowed:
         raise ReplyError(f"the head moved by {moved:.3g}, more than {allowed:.3g}")
-
-
-def check_errors(reply: EvaluateReply) -> None:
-    """Check the sums of a lab's errors: whole counts, and sums that numbers can have.
-
-    Raises
-    ------
-    ReplyError
-        Names the first sum that cannot be.
-    """
-    _check_error_sums(reply, reply.errors)
-    if reply.baseline is not None:
-        _check_error_sums(reply, reply.baseline)
-    check_calibration(reply)
-
-
-def _check_error_sums(reply: EvaluateReply, errors: ErrorSums) -> None:
-    measured = Moments(count=errors.count, total=errors.measured, squares=errors.measured_squared)
-    _check_moments(measured, reply.num_examples, "measured values")
-    wrong = Moments(count=errors.count, total=errors.absolute, squares=errors.squared)
-    _check_moments(wrong, reply.num_examples, "errors")
-    if (errors.absolute < 0).any():
-        raise ReplyError("errors: a sum of sizes is negative")
 
 
 def check_product(reply: ComponentsReply, num_examples: int, federation: Federation) -> None:
@@ -192,30 +163,19 @@ def _check_products(matrix: np.ndarray, largest: float) -> None:
         raise ReplyError("gram sums: no specimens have such products")
 
 
-def check_calibration(reply: EvaluateReply) -> None:
-    """Check the counts of a lab's scores, where it tells them.
-
-    Raises
-    ------
-    ReplyError
-        Names the first that cannot be.
-    """
-    sums = reply.calibration
-    if sums is None:
-        return
-    if any((array < 0).any() for array in vars(sums).values()):
-        raise ReplyError("calibration: a count or a sum is negative")
-    most = reply.num_examples * (1 + ROUNDING)
-    if (sums.counts.sum(axis=(0, 2)) > most).any() or sums.novelty.sum() > most:
-        raise ReplyError("calibration: more scores than specimens")
-
-
 def _check_number(found: int, num_examples: int) -> None:
     if found != num_examples:
         raise ReplyError(f"sums over {found} specimens, and counted {num_examples} before")
 
 
-def _check_moments(moments: Moments, at_most: int, what: str) -> None:
+def check_moments(moments: Moments, at_most: int, what: str) -> None:
+    """Check that counts are whole numbers up to one, and sums such as numbers have.
+
+    Raises
+    ------
+    ReplyError
+        If they are not; says of what.
+    """
     count = moments.count
     if (count < 0).any() or (count > at_most).any() or (count != np.round(count)).any():
         raise ReplyError(f"{what}: a count is not a whole number from 0 to {at_most}")
@@ -224,6 +184,21 @@ def _check_moments(moments: Moments, at_most: int, what: str) -> None:
         raise ReplyError(f"{what}: a sum of squares is smaller than its sum allows")
     if ((count == 0) & (moments.squares != 0)).any():
         raise ReplyError(f"{what}: a sum over no values is not zero")
+
+
+def check_ranges(moments: Moments, federation: Federation, what: str) -> None:
+    """Check that numbers inside the targets' ranges have these sums, about the ranges' middles.
+
+    Raises
+    ------
+    ReplyError
+        If they have not; says of what.
+    """
+    half = np.array([(high - low) / 2 for low, high in _ranges(federation)])
+    if (np.abs(moments.total) > moments.count * half * (1 + ROUNDING)).any():
+        raise ReplyError(f"{what}: a mean lies outside the federation's range")
+    if (moments.squares > moments.count * half**2 * (1 + ROUNDING)).any():
+        raise ReplyError(f"{what}: a spread is wider than the federation's range")
 
 
 def _ranges(federation: Federation) -> list[tuple[float, float]]:

@@ -575,7 +575,10 @@ def entry(record: str, name: str, place: tuple[int, ...], value: float) -> Chang
         ("query.gram", entry("gram-sums", "gram", (0, 0, 0), 1e100), "beyond any"),
         ("query.gram", array_of("gram-sums", "gram", lambda a: 2 * a), "count is not that"),
         ("evaluate", array_of("baseline-error-sums", "absolute", lambda a: -a), "negative"),
+        ("evaluate", metric("num-examples", 10**11), "100000000000 specimens held out beside 20"),
+        ("evaluate", array_of("error-sums", "measured_squared", lambda a: a + 1e9), "is wider"),
         ("evaluate", array_of("calibration-sums", "counts", lambda a: a + 1), "more scores"),
+        ("evaluate", array_of("calibration-sums", "counts", lambda a: a / 2), "whole number"),
         ("evaluate", array_of("calibration-sums", "spreads", lambda a: a - 1e9), "negative"),
         ("evaluate", array_of("error-sums", "count", lambda a: a * 0 - 1e12), "whole number"),
         ("evaluate", array_of("error-sums", "absolute", lambda a: -a), "negative"),
@@ -713,3 +716,65 @@ def test_to_revoke_a_quarantined_lab_lowers_the_quorum() -> None:
     assert result.labs == ("aachen", "dresden")
     assert [record.labs for record in result.history] == [("aachen", "dresden")] * 3
     assert all({"bremen", "celle"} <= set(record.out) for record in result.history[1:])
+
+
+class Breaking(InProcessGrid):
+    """Of four labs one is away, two break off in the first handshake, and all are back after it."""
+
+    breaks, away = 1, True
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        asked = list(messages)
+        replies = super().send_and_receive(asked, timeout=timeout)
+        if asked and asked[0].metadata.message_type == "query.handshake" and self.breaks:
+            self.breaks -= 1
+            self.away = False
+            return replies[:1]
+        return replies
+
+    def get_node_ids(self) -> list[int]:
+        nodes = super().get_node_ids()
+        return nodes[:3] if self.away else nodes
+
+
+def breaking(federation: Federation) -> tuple[Breaking, dict[int, str]]:
+    labs = make_labs(federation)
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    grid = Breaking(app, {name: {"lab": name} for name in labs})
+    return grid, dict(zip(InProcessGrid.get_node_ids(grid), labs, strict=True))
+
+
+def test_fault_7_a_handshake_below_the_quorum_waits_for_those_that_are_enrolled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "time", Counting())
+    federation = agreement()
+    grid, enrolled = breaking(federation)
+    paused: list[str] = []
+    options = RunOptions(watcher=Watcher(paused=paused.append), patience=60.0, enrolled=enrolled)
+    result = run_federation(grid, federation, options)
+    assert paused == [
+        "handshake: 1 of 4 labs took part and the quorum is 3; missing: bremen (no reply in time); "
+        "celle (no reply in time); dresden (not connected)"
+    ]
+    assert result.excluded == {}
+    assert [record.labs for record in result.history] == [tuple(sorted(SIZES))] * 3
+
+
+@pytest.mark.parametrize("is_enrolled", [True, False])
+def test_a_handshake_below_the_quorum_ends_a_run_without_patience(is_enrolled: bool) -> None:
+    federation = agreement()
+    grid, enrolled = breaking(federation)
+    with pytest.raises(QuorumError, match=r"handshake: 1 of [34] labs .*\(no reply in time\)"):
+        run_federation(grid, federation, RunOptions(enrolled=enrolled if is_enrolled else {}))
+
+
+def test_who_is_enrolled_and_away_is_out_by_name_once_a_quorum_has_passed() -> None:
+    federation = agreement()
+    grid, enrolled = breaking(federation)
+    grid.breaks = 0
+    revoked = max(enrolled) + 1
+    options = RunOptions(enrolled=enrolled | {revoked: "essen"}, revoked=lambda: [revoked])
+    result = run_federation(grid, federation, options)
+    assert result.excluded == {"dresden": "not there when the run began"}
+    assert result.labs == ("aachen", "bremen", "celle")

@@ -42,12 +42,12 @@ from common.messages import (
 from common.metrics import ErrorSums
 from common.standardise import Moments, Standardiser
 from server.screening import (
-    check_errors,
     check_gram,
     check_product,
     check_statistics,
     check_update,
 )
+from server.screening_errors import check_errors
 
 FEDERATION = Federation.model_validate(
     {
@@ -310,7 +310,7 @@ def test_rounded_counts_pass_the_coordinators_checks_and_keep_means_and_spreads(
     check_update(trained, HEAD, sums.num_examples)
     told = rounded(evaluation())
     assert isinstance(told, EvaluateReply)
-    check_errors(told)
+    check_errors(told, sums.num_examples, FEDERATION)
     assert told.errors.metrics(0)["mae"] == pytest.approx(3.0)
     assert told.calibration is None
 

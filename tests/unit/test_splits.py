@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.splits import fold_of_each
+from client.splits import fold_of_each, held_out_of
 from common.errors import LabDataError
 
 
@@ -32,6 +32,17 @@ def test_the_lab_and_the_seed_decide() -> None:
     assert (first == fold_of_each(groups, folds=5, lab="a", seed=0)).all()
     assert (first != fold_of_each(groups, folds=5, lab="b", seed=0)).any()
     assert (first != fold_of_each(groups, folds=5, lab="a", seed=1)).any()
+
+
+def test_a_group_that_is_most_of_a_lab_is_trained_on() -> None:
+    groups = np.array([0] * 60 + list(range(1, 41)))
+    for seed in range(10):
+        fold = fold_of_each(groups, folds=5, lab="a", seed=seed)
+        assert held_out_of(fold).sum() == 10
+        assert not held_out_of(fold)[:60].any()
+    # else it is the first fold, as ever
+    even = fold_of_each(np.arange(57), folds=5, lab="a", seed=0)
+    assert (held_out_of(even) == (even == 0)).all()
 
 
 def test_too_few_groups_are_named() -> None:
