@@ -41,8 +41,8 @@ from common.sealed import SUMS, read_sealed, sums_of, write_sealed
 INTERVALS_FILE, NOVELTY_FILE = "intervals.safetensors", "novelty.safetensors"
 CARD_FILE, VERSIONS_FILE = "card.md", "versions.json"
 
-FORMAT = 1
-"""Counts up when a folder can no longer be read by an older crossply."""
+FORMAT = 2
+"""Counts up when folders of one crossply can no longer be read by another."""
 
 WEIGHTS_FILE = "backbone.pth"
 """Where a backbone's own weights are looked for, if the federation has any: they may be large, or

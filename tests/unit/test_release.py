@@ -243,7 +243,12 @@ def intervals_of(quantile: np.ndarray) -> dict[str, bytes]:
 
 
 def novelty_with(**changed: np.ndarray) -> dict[str, bytes]:
-    arrays = {"directions": np.ones((N, 1)), "mean": np.zeros(1), "threshold": np.ones(1)}
+    arrays = {
+        "directions": np.ones((N, 1)),
+        "mean": np.zeros(1),
+        "threshold": np.ones(1),
+        "residual": np.zeros(1),
+    }
     return {"novelty.safetensors": save(arrays | changed)}
 
 
