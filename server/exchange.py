@@ -181,6 +181,11 @@ class Exchange:
         with self._changed:
             return self._answers.pop(lab, None)
 
+    def asked(self) -> set[str]:
+        """Return the labs that have a task which they have not answered."""
+        with self._changed:
+            return set(self._open)
+
     def wait_for(self, labs: Iterable[str], timeout: float) -> None:
         """Wait until all these labs are connected, or have been revoked, or the time is over."""
         wanted = set(labs)

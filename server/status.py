@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from common.errors import REVOKED
+from common import errors
 from common.federation import Federation
 from common.files import write_atomically
 from common.link_pb2 import LookReply
@@ -19,6 +19,15 @@ from server.roster import Roster
 from server.rounds import Watcher
 from server.state import Progress, RoundRecord
 from server.state_folder import Coordination
+from server.status_lines import (
+    AWAY,
+    HAS_THE_MODEL,
+    NOT_YET,
+    ONLINE,
+    REVOKED,
+    invited_lines,
+    line_of,
+)
 
 
 @dataclass(kw_only=True)
@@ -72,8 +81,9 @@ class Status:
             "round": self.server_round,
             "rounds": self.federation.training.rounds,
             "seconds_left": self._seconds_left(),
-            "waits_for": self.waits_for,
-            "labs": [*self._labs(), *self._invited()],
+            "waits_for": self.waits_for or ", ".join(self._being_sent()),
+            "without_model": list(self.without_model),
+            "labs": [*self._labs(), *invited_lines(self.register)],
         }
 
     def write(self) -> None:
@@ -84,51 +94,49 @@ class Status:
         found = []
         for lab in self.register.labs():
             away = self.exchange.away_for(lab.name)
-            standing = "revoked" if lab.revoked else "online" if away == 0 else "away"
+            connection = ONLINE if away == 0 else AWAY
             seen = None if away == float("inf") else datetime.now(UTC) - timedelta(seconds=away)
-            found.append(
-                {
-                    "lab": lab.name,
-                    "standing": self._standing(lab, standing),
-                    "round": self.last_rounds.get(lab.name),
-                    "last_seen": seen.isoformat(timespec="seconds") if seen else None,
-                    "why": self._why(lab),
-                }
+            line = line_of(
+                lab.name,
+                self._standing(lab, connection),
+                self._why(lab),
+                last_round=self.last_rounds.get(lab.name),
+                last_seen=seen.isoformat(timespec="seconds") if seen else None,
             )
+            found.append(line)
         return found
 
     def _standing(self, lab: EnrolledLab, connection: str) -> str:
-        if lab.revoked is None and lab.name in self.roster.excluded:
+        if lab.revoked is not None:
+            return REVOKED
+        if lab.name in self.roster.excluded:
             return "out"
-        in_run = lab.name in list(self.roster.names.values())
-        has_model = in_run and lab.name not in self.without_model
-        done = self.phase == "finished" and has_model and lab.revoked is None
-        return "has the model" if done else connection
+        return HAS_THE_MODEL if self._has_model(lab.name) else connection
+
+    def _has_model(self, lab: str) -> bool:
+        in_run = lab in self.roster.names.values()
+        return self.phase == "finished" and in_run and lab not in self.without_model
 
     def _why(self, lab: EnrolledLab) -> str:
         why = self.roster.excluded.get(lab.name)
-        if why == REVOKED and lab.revoked is None:
+        if why == errors.REVOKED and lab.revoked is None:
             return "was revoked during this run, and takes part from the next one on"
+        if why is None and lab.revoked is not None:
+            return HAS_THE_MODEL if self._has_model(lab.name) else ""
         return why or self._what_is_missing(lab.name)
 
     def _what_is_missing(self, lab: str) -> str:
-        if self.phase in ("release", "finished") and lab in self.without_model:
-            return "has not got the model yet: start the coordinator again when the lab is there"
+        if lab in self._being_sent():
+            return "is to get the model now"
+        if self.phase == "finished" and lab in self.without_model:
+            return NOT_YET
         return self.missing.get(lab, "") if self.phase == "train" else ""
 
-    def _invited(self) -> list[dict[str, Any]]:
-        enrolled = {lab.name for lab in self.register.labs() if lab.revoked is None}
-        return [
-            {
-                "lab": invite.name,
-                "standing": "invited",
-                "round": None,
-                "last_seen": None,
-                "why": f"has not joined; the invite ends {invite.expires:%Y-%m-%d %H:%M} UTC",
-            }
-            for invite in self.register.open_invites()
-            if invite.name not in enrolled
-        ]
+    def _being_sent(self) -> list[str]:
+        """Return the labs that the model has been sent to, and that have not said they keep it."""
+        if self.phase != "release":
+            return []
+        return sorted(self.exchange.asked() & set(self.without_model))
 
     def _seconds_left(self) -> float | None:
         """Return the time that is left, from the median of the rounds so far."""

@@ -11,19 +11,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import StateError
+from server.register import Register
 from server.state_folder import Coordination
+from server.status_lines import AWAY, HAS_THE_MODEL, ONLINE, REVOKED, lines_without_coordinator
 
 STYLES = {
-    "online": "green",
-    "has the model": "green",
-    "away": "yellow",
+    ONLINE: "green",
+    HAS_THE_MODEL: "green",
+    AWAY: "yellow",
     "out": "bold red",
-    "revoked": "bold red",
+    REVOKED: "bold red",
 }
 
 
 def read_status(state: Coordination) -> dict[str, Any]:
     """Return the last status that a coordinator wrote, and whether one runs now.
+
+    Where none runs, labs stand as the register has them, which changes without a coordinator.
 
     Raises
     ------
@@ -38,7 +42,10 @@ def read_status(state: Coordination) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise StateError(f"{state.status_path} cannot be read; start the coordinator") from error
-    return {"running": state.is_locked(), **found}
+    if state.is_locked():
+        return {"running": True, **found}
+    labs = lines_without_coordinator(found, Register(state.folder))
+    return {"running": False, **found, "labs": labs, "waits_for": ""}
 
 
 def print_status(found: dict[str, Any]) -> None:
@@ -49,8 +56,6 @@ def print_status(found: dict[str, Any]) -> None:
         table.add_column(column, justify="right" if column == "round" else "left")
     for lab in found["labs"]:
         standing = lab["standing"]
-        if standing == "online" and not found["running"]:
-            standing = "away"
         style = STYLES.get(standing, "dim")
         seen = (lab["last_seen"] or "never").replace("T", " ").replace("+00:00", " UTC")
         last = "" if lab["round"] is None else str(lab["round"])
@@ -59,7 +64,7 @@ def print_status(found: dict[str, Any]) -> None:
     console.print(table)
     console.print()
     console.print(escape(_sentence(found)), soft_wrap=True)
-    if found["waits_for"] and found["running"]:
+    if found["waits_for"]:
         console.print(escape(f"It waits for {found['waits_for']}"), soft_wrap=True)
 
 
