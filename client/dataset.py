@@ -220,11 +220,13 @@ def _note_usable(
             f"{first_few(without)}",
             "nothing, if that is intended",
         )
-    findings.passed(
-        lab.table.file,
-        f"{len(pictured) - len(without)} of {len(specimens)} specimens can be used: they have a "
-        "micrograph and a value of a target",
-    )
+    usable = len(pictured) - len(without)
+    if usable:
+        findings.passed(
+            lab.table.file,
+            f"{usable} of {len(specimens)} specimens can be used: they have a micrograph and a "
+            "value of a target",
+        )
 
 
 def _check_counts(
