@@ -73,26 +73,26 @@ def _worth_table(rows: Sequence[LabRow], target: Target, reader: str | None) -> 
     table = Table(
         caption=titled(target),
         headings=(
-            "lab", "taking part", "model to use", "gain", "low", "high", "alone", "together",
-            "joined", "specimens", "worth so many more",
+            "lab", "taking part", "gain", "low", "high", "alone", "joined", "together",
+            "model to use", "specimens", "worth so many more",
         ),
         rows=tuple(
             (
                 row.lab,
                 VERDICTS[row.verdict] if row.verdict else EMPTY,
-                (row.use or EMPTY).replace(" ", "\u00a0"),
                 number(row.gain, sign=True, like=row.alone),
                 number(row.gain_low, sign=True, like=row.alone),
                 number(row.gain_high, sign=True, like=row.alone),
                 number(row.alone),
-                number(row.together),
                 number(row.joined, like=row.alone),
+                number(row.together),
+                (row.use or EMPTY).replace(" ", "\u00a0"),
                 str(row.num_specimens),
                 _specimens_worth(row),
             )
             for row in rows
         ),
-        num_text=3,
+        num_text=2,
         strong=frozenset(place for place, row in enumerate(rows) if row.lab == reader),
     )  # fmt: skip
     # a coordinator is told little of what only labs can compute
