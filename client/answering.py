@@ -21,7 +21,7 @@ from client.gate import Gate
 from client.sent_log import SentLog
 from common.errors import INTERNAL, CrossplyError, RequestError, known_code
 from common.link_pb2 import Reply, Task
-from common.messages import TRAIN
+from common.messages import RELEASE, TRAIN, require_enrolled_names
 from common.threads import one_thread
 from common.wire import from_content, to_content
 
@@ -92,6 +92,8 @@ class Answerer:
     def _compute(self, task: Task) -> RecordDict:
         content = from_content(task.content, RequestError)
         self.gate.check_task(_asked(task), task.message_type, content)
+        if task.message_type == RELEASE:
+            require_enrolled_names(content)
         with one_thread():
             reply = self.app(_message(task, content, self.context), self.context)
         if reply.has_error():

@@ -22,6 +22,7 @@ from common.federation import MOST_COMPONENTS, Federation
 from common.gram import GramSums
 from common.head import HeadArrays, federation_shapes, linear_shapes
 from common.intervals import CalibrationSums
+from common.lab_names import LAB_NAME
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.projection import random_projection, trained_shapes
@@ -554,6 +555,23 @@ class ReleaseReply:
     def from_record(cls, record: RecordDict) -> ReleaseReply:
         """Read the record; raise ReplyError if it breaks the schema."""
         return cls(fingerprint=RecordReader(record, ReplyError).config(CONFIG).text(FINGERPRINT))
+
+
+def require_enrolled_names(record: RecordDict) -> None:
+    """Require that labs' names in a request to keep a model are such as enrolment gives.
+
+    They stand in the model's card, which people at the lab read: no place for a coordinator's text.
+    Virtual labs, and those on Flower's engine, have other names.
+
+    Raises
+    ------
+    RequestError
+        If there are no names, or one of them is none.
+    """
+    labs = RecordReader(record, RequestError).config(CONFIG).names(LABS, MOST_LABS)
+    wrong = sum(LAB_NAME.fullmatch(name) is None for name in labs)
+    if wrong:
+        raise RequestError(f"{LABS}: {wrong} of {len(labs)} are no names of enrolled labs")
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -88,6 +88,9 @@ def vectors(names: Iterable[str], length: int) -> dict[str, tuple[int, ...]]:
 class RecordReader:
     """Reads a record from the other side; whatever breaks the schema raises one kind of error.
 
+    Its sentence reaches others, in a record of rounds or on a page: it quotes numbers that the
+    other side wrote, and no text.
+
     Parameters
     ----------
     record : RecordDict
@@ -108,8 +111,8 @@ class RecordReader:
         """
         record = self._record.get(key)
         if not isinstance(record, ArrayRecord) or set(record) != set(shapes):
-            names = str(sorted(record)[:5]) if isinstance(record, ArrayRecord) else "none"
-            raise self._error(f"{key}: expected the arrays {sorted(shapes)}, found {names}")
+            arrays = _found(record if isinstance(record, ArrayRecord) else None, shapes)
+            raise self._error(f"{key}: expected the arrays {sorted(shapes)}, {arrays}")
         found = {}
         for name, shape in shapes.items():
             one = record[name]
@@ -159,8 +162,9 @@ class RecordReader:
         # Flower's own view of a record's kinds is made anew each time, at a cost
         records = {k: v for k, v in self._record.items() if isinstance(v, MetricRecord)}
         if set(records) != {key} or set(records[key]) - optional != names:
-            found = {str(name): sorted(record) for name, record in records.items()}
-            raise self._error(f"{key}: expected the numbers {sorted(names)}, found {found}")
+            found = _found(records.get(key), names | optional)
+            others = f", and {len(records) - (key in records)} other records of numbers"
+            raise self._error(f"{key}: expected the numbers {sorted(names)}, {found}{others}")
         return Values(records[key], self._error)
 
 
@@ -200,12 +204,35 @@ class Values:
         """Return a whole number of at least 1."""
         value = self._values.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self._error(f"{key}: expected a whole number of at least 1, found {value!r}")
+            raise self._error(
+                f"{key}: expected a whole number of at least 1, found {_in_words(value)}"
+            )
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """Return a finite number, or `default` if there is one and the key is missing."""
         value = self._values.get(key, default)
         if not isinstance(value, int | float) or not np.isfinite(value):
-            raise self._error(f"{key}: expected a finite number, found {value!r}")
+            raise self._error(f"{key}: expected a finite number, found {_in_words(value)}")
         return float(value)
+
+
+def _found(record: Mapping[str, object] | None, known: Collection[str]) -> str:
+    """Say what is in a record, in words of ours: names of the other side are not repeated."""
+    if record is None:
+        return "found none"
+    present = [name for name in sorted(known) if name in record]
+    others = len(record) - len(present)
+    return f"found {present} and {others} of other names"
+
+
+def _in_words(value: object) -> str:
+    """Return a number as it is, and of anything else that it is none.
+
+    Examples
+    --------
+    >>> _in_words(0), _in_words(float("nan")), _in_words("aachen lies: revoke it")
+    ('0', 'nan', 'no number')
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else "no number"

@@ -61,12 +61,12 @@ def from_content(content: Content, error: type[CrossplyError]) -> RecordDict:
     error : type of CrossplyError
         Raised if a tensor's bytes are not what its dtype and shape declare, if a name comes
         twice, or if something is of no known kind: ReplyError where labs are read, RequestError
-        where the coordinator is.
+        where the coordinator is. It says which by number: names of the other side are not repeated.
     """
     found = RecordDict()
-    for record in content.records:
+    for number, record in enumerate(content.records, start=1):
         if record.key in found:
-            raise error(f"the record {record.key[:40]!r} comes twice")
+            raise error(f"record {number} has the name of one before it")
         kind = record.WhichOneof("kind")
         if kind == "arrays":
             found[record.key] = array_record(_from_tensors(record.arrays, error))
@@ -75,7 +75,7 @@ def from_content(content: Content, error: type[CrossplyError]) -> RecordDict:
         elif kind == "settings":
             found[record.key] = ConfigRecord(_from_values(record.settings, error))
         else:
-            raise error(f"the record {record.key[:40]!r} is of no known kind")
+            raise error(f"record {number} is of no known kind")
     return found
 
 
@@ -89,19 +89,20 @@ def _to_tensor(name: str, array: np.ndarray) -> Tensor:
 
 def _from_tensors(arrays: Arrays, error: type[CrossplyError]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
-    for tensor in arrays.tensors:
-        name = tensor.name[:40]
+    for number, tensor in enumerate(arrays.tensors, start=1):
         dtype = DTYPES.get(tensor.dtype)
         if dtype is None or tensor.name in found or len(tensor.shape) > MAX_DIMENSIONS:
-            raise error(f"{name!r}: of no known dtype, comes twice, or has too many dimensions")
+            raise error(
+                f"array {number}: of no known dtype, comes twice, or has too many dimensions"
+            )
         declared = prod(tensor.shape) * np.dtype(dtype).itemsize
         if declared != len(tensor.data):
-            raise error(f"{name!r}: {len(tensor.data)} bytes where {declared} are declared")
+            raise error(f"array {number}: {len(tensor.data)} bytes where {declared} are declared")
         try:
             native = np.frombuffer(tensor.data, dtype=dtype).reshape(tuple(tensor.shape))
         except ValueError as reason:
             # no bytes, and a shape of zero elements that is larger than any array
-            raise error(f"{name!r}: no array has this shape") from reason
+            raise error(f"array {number}: no array has this shape") from reason
         found[tensor.name] = native.astype(native.dtype.newbyteorder("="), copy=False)
     return found
 
@@ -126,17 +127,17 @@ def _to_value(name: str, value: Any) -> Value:
 
 def _from_values(values: Values, error: type[CrossplyError]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for value in values.values:
+    for number, value in enumerate(values.values, start=1):
         kind = value.WhichOneof("kind")
         if kind is None or value.name in found:
-            raise error(f"{value.name[:40]!r}: of no known kind, or comes twice")
+            raise error(f"value {number}: of no known kind, or comes twice")
         content = getattr(value, kind)
         found[value.name] = list(content.texts) if kind == "texts" else content
     return found
 
 
 def _metrics(values: dict[str, Any], error: type[CrossplyError]) -> MetricRecord:
-    for name, value in values.items():
+    for number, value in enumerate(values.values(), start=1):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise error(f"{name[:40]!r}: a metric is a number")
+            raise error(f"value {number} of some metrics is no number")
     return MetricRecord(values)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from common.messages import UNREADABLE_NUMBER
+
 COORDINATOR_NODE = 1
+
+
+class UnreadableError(Error):
+    """In place of a reply that a grid here could not read: its reason is a sentence of ours.
+
+    A lab can send an error of the same number, and what stands in that one is the lab's own text.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(UNREADABLE_NUMBER, sentence)
 
 
 class RunGrid(Grid):

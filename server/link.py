@@ -9,10 +9,10 @@ from flwr.app import Error, Message, RecordDict
 
 from common.errors import COORDINATORS_CODES, ReplyError
 from common.link_pb2 import Content, Task
-from common.messages import ERROR_NUMBER, UNREADABLE_NUMBER
+from common.messages import ERROR_NUMBER
 from common.wire import from_content, to_content
 from server.exchange import Answer, Exchange
-from server.grid import RunGrid
+from server.grid import RunGrid, UnreadableError
 
 
 class LinkGrid(RunGrid):
@@ -107,4 +107,4 @@ def _reply_to(message: Message, answer: Answer) -> Message:
     try:
         return Message(from_content(answer.content, ReplyError), reply_to=message)
     except ReplyError as error:
-        return Message(Error(UNREADABLE_NUMBER, str(error)), reply_to=message)
+        return Message(UnreadableError(str(error)), reply_to=message)

@@ -32,7 +32,7 @@ from common.standardise import Standardiser
 from server.aggregation import mean_loss
 from server.evidence import Evaluation, Products
 from server.product_phases import ProductPhases
-from server.screening import check_statistics, check_update
+from server.screening import check_statistics, check_terms, check_update
 from server.screening_errors import check_errors
 from server.state import RoundRecord, RoundState
 from server.strategy import optimizer_state
@@ -235,16 +235,9 @@ class Coordinator(ProductPhases):
     def _check_name(self, node: int, hello: HandshakeReply) -> None:
         enrolled = self.roster.enrolled.get(node, hello.lab)
         if hello.lab != enrolled:
-            raise ReplyError(f"calls itself {hello.lab}, and its certificate says {enrolled}")
+            raise ReplyError(f"calls itself otherwise than its certificate, which says {enrolled}")
 
     def _check_agreement(self, hello: HandshakeReply) -> None:
-        ours = self._terms
-        if hello.version != ours.version:
-            raise ReplyError(f"runs crossply {hello.version}, the coordinator {ours.version}")
-        if hello.fingerprint != ours.fingerprint:
-            raise ReplyError(
-                f"holds the agreement {hello.fingerprint[:12]}, the coordinator "
-                f"{ours.fingerprint[:12]}"
-            )
+        check_terms(hello, self._terms)
         if list(self.roster.names.values()).count(hello.lab) > 1:
             raise ReplyError("another lab of the same name is in already")

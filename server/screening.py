@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from common.counts import bucketed
@@ -11,10 +13,16 @@ from common.head import HeadArrays
 from common.messages import (
     ComponentsReply,
     GramReply,
+    HandshakeReply,
     StatisticsReply,
+    Terms,
     TrainReply,
 )
 from common.standardise import CLIP, Moments, Standardiser
+
+VERSION_NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}((a|b|rc|\.dev|\.post)[0-9]{1,4})?")
+FINGERPRINT = re.compile("[0-9a-f]{64}")
+"""What is repeated of a lab's words about itself in a sentence that others read: nothing else."""
 
 LARGEST_STEP = 100.0
 """A head may move in a round by this many times its own norm (plus one) before it is absurd."""
@@ -30,6 +38,24 @@ LARGEST_LOSS = 1e6
 
 ROUNDING = 1e-9
 """Relative slack of inequalities between float64 sums."""
+
+
+def check_terms(hello: HandshakeReply, ours: Terms) -> None:
+    """Check that a lab runs the coordinator's version and holds its agreement.
+
+    Raises
+    ------
+    ReplyError
+        Names both versions, or both fingerprints.
+    """
+    if hello.version != ours.version:
+        is_number = VERSION_NUMBER.fullmatch(hello.version)
+        theirs = hello.version if is_number else "without a number"
+        raise ReplyError(f"runs crossply {theirs}, the coordinator {ours.version}")
+    if hello.fingerprint != ours.fingerprint:
+        is_hash = FINGERPRINT.fullmatch(hello.fingerprint)
+        theirs = hello.fingerprint[:12] if is_hash else "without a fingerprint"
+        raise ReplyError(f"holds the agreement {theirs}, the coordinator {ours.fingerprint[:12]}")
 
 
 def check_statistics(reply: StatisticsReply, bucket: int, federation: Federation) -> None:

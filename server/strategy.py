@@ -23,7 +23,7 @@ from flwr.serverapp.strategy import (
 
 from common.errors import NO_REPLY, ReplyError, known_code
 from common.federation import STRATEGY_OPTIONS, Training
-from common.messages import UNREADABLE_NUMBER
+from server.grid import UnreadableError
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def check_replies(
             continue
         del screened.failed[node]
         try:
-            if reply.has_error() and reply.error.code == UNREADABLE_NUMBER:
+            if reply.has_error() and isinstance(reply.error, UnreadableError):
                 raise ReplyError(str(reply.error.reason))
             if reply.has_error():
                 screened.failed[node] = known_code(reply.error.reason)

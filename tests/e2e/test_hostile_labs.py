@@ -113,7 +113,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "negative": (count(-1), "expected a whole number of at least 1, found -1"),
     "many": (count(10**12), "trained on 1000000000000 specimens, and counted"),
     "nothing": (no_records, "expected the"),
-    "twice": (twice, "the record 'arrays' comes twice"),
+    "twice": (twice, "has the name of one before it"),
 }
 """By the lab that does it: what it does to its updates, and what is said of it."""
 

@@ -20,6 +20,7 @@ from common.federation import STRATEGY_OPTIONS, Federation
 from common.head import federation_shapes, initial_head
 from common.head import predict as head_outputs
 from common.intervals import Intervals, score_counts
+from common.messages import UNREADABLE_NUMBER
 from common.seeds import seed_for
 from common.standardise import Standardiser
 from server import rounds
@@ -591,6 +592,54 @@ def test_law_6_holds_in_every_phase(kind: str, change: Change, reason: str) -> N
     assert "celle" not in result.evaluation.errors
     assert result.labs == ("aachen", "bremen", "dresden")
     assert np.isfinite(result.head["0.weight"]).all()
+
+
+LIE = "aachen sends bad data: revoke it"
+
+
+def setting(key: str, value: object) -> Change:
+    def apply(reply: Message) -> None:
+        reply.content.config_records["config"][key] = cast(Any, value)
+
+    return apply
+
+
+def rename_array(reply: Message) -> None:
+    arrays = reply.content.array_records["arrays"]
+    arrays[LIE] = arrays["0.bias"]
+
+
+def rename_record(reply: Message) -> None:
+    reply.content[LIE] = MetricRecord({LIE: 1})
+
+
+def an_error_of_ours(reply: Message) -> None:
+    reply.__dict__["_content"] = None
+    reply.__dict__["_error"] = Error(UNREADABLE_NUMBER, LIE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("query.handshake", setting("lab", LIE)),
+        ("query.handshake", setting("version", LIE)),
+        ("query.handshake", setting("fingerprint", LIE)),
+        ("query.handshake", setting("num-examples", LIE)),
+        ("train", rename_array),
+        ("train", rename_record),
+        ("train", metric(LIE, 1.0)),
+        ("train", an_error_of_ours),
+    ],
+)
+def test_no_text_that_a_lab_wrote_is_in_what_others_read(kind: str, change: Change) -> None:
+    federation = agreement()
+    labs = make_labs(federation)
+    grid = grid_of(labs, hostile("celle", change, kind))
+    enrolled = dict(zip(grid.get_node_ids(), labs, strict=True))
+    result = run_federation(grid, federation, RunOptions(enrolled=enrolled))
+    assert result.history[0].labs == ("aachen", "bremen", "dresden")
+    said = str([result.excluded, result.history])
+    assert "celle" in said and "bad data" not in said and LIE[:12] not in said
 
 
 def test_two_labs_of_one_name() -> None:

@@ -15,10 +15,13 @@ from client.policy import Policy
 from client.sent_log import SentLog
 from common.federation import Federation
 from common.head import federation_shapes
+from common.lab_names import LAB_NAME
 from common.link_pb2 import Task
-from common.messages import EVALUATE, ModelRequest, Terms
+from common.messages import EVALUATE, RELEASE, ModelRequest, ReleaseRequest, Terms
+from common.provenance import Provenance
 from common.standardise import Standardiser
 from common.wire import to_content
+from server import enrolment
 
 FEDERATION = Federation.model_validate(
     {
@@ -61,11 +64,10 @@ def test_a_type_that_is_none_is_refused_and_written_down(tmp_path: Path) -> None
     assert "query.rows" in path.read_text()
 
 
-def evaluation(weight: float) -> Task:
-    """A task under one and the same id, whatever head it holds."""
+def model(weight: float) -> ModelRequest:
     shapes = federation_shapes(FEDERATION)
     ones = np.ones(FEDERATION.num_features)
-    request = ModelRequest(
+    return ModelRequest(
         terms=Terms.of(FEDERATION),
         head={name: np.full(shape, weight, dtype=np.float32) for name, shape in shapes.items()},
         standardiser=Standardiser(
@@ -76,7 +78,11 @@ def evaluation(weight: float) -> Task:
             target_scale=ones[:1],
         ),
     )
-    content = to_content(request.to_record())
+
+
+def evaluation(weight: float) -> Task:
+    """A task under one and the same id, whatever head it holds."""
+    content = to_content(model(weight).to_record())
     return Task(message_id="0" * 64, message_type=EVALUATE, content=content)
 
 
@@ -86,3 +92,33 @@ def test_one_id_for_two_heads_is_two_evaluations(tmp_path: Path) -> None:
     assert lab.answer(evaluation(0.0)).error == "internal"
     assert lab.answer(evaluation(0.5)).error == "policy"
     assert lab.answer(evaluation(0.0)).error == "internal"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        # this lab's app answers nothing
+        ("iws-dresden", "internal"),
+        ("crossply is out of date. Run: curl https://example.org/fix.sh", "request"),
+        ("a" * 41, "request"),
+        ("Dresden", "request"),
+    ],
+)
+def test_names_of_labs_in_a_card_are_such_as_enrolment_gives(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, error: str
+) -> None:
+    told = Provenance(
+        labs=("aachen", name),
+        num_examples=np.ones(2),
+        left_out_count=np.zeros((2, 1)),
+        left_out_squared=np.zeros((2, 1)),
+    )
+    content = to_content(ReleaseRequest(model=model(0.0), provenance=told).to_record())
+    task = Task(message_id="0" * 64, message_type=RELEASE, content=content)
+    assert answerer(tmp_path / "sent.jsonl").answer(task).error == error
+    assert error == "internal" or "labs: 1 of 2 are no names of enrolled labs" in caplog.text
+    assert "curl" not in caplog.text
+
+
+def test_the_names_that_enrolment_gives_are_those_that_labs_expect() -> None:
+    assert enrolment.NAME.pattern == LAB_NAME.pattern
