@@ -31,6 +31,7 @@ def initial_head(shapes: Mapping[str, tuple[int, ...]], seed: int) -> HeadArrays
 
     Examples
     --------
+    >>> from common.federation import Head
     >>> first = initial_head(head_shapes(3, 1, Head(hidden=(2,))), seed=0)
     >>> bool(first["0.weight"].any()), bool(first["1.weight"].any())
     (True, False)
@@ -76,6 +77,7 @@ def hidden_widths(head: Mapping[str, np.ndarray] | Mapping[str, Tensor]) -> list
 
     Examples
     --------
+    >>> from common.federation import Head
     >>> hidden_widths(initial_head(head_shapes(9, 1, Head(hidden=(4, 2))), seed=0))
     [4, 2]
     """

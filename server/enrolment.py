@@ -7,6 +7,7 @@ alone, so that a stranger does not get past the TLS handshake.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from common.link_pb2 import EnrolReply, EnrolRequest
 from server.authority import LAB_LIFETIME, Authority, new_serial, requested_key
 from server.register import Invited, Register
 from server.state_folder import Coordination
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -156,4 +159,5 @@ class Enrolment:
         lab = self._register.enrol(
             identity.name, request.token, hashlib.sha256(spki).hexdigest(), issue
         )
+        log.info("a lab has enrolled", extra={"lab": lab.name})
         return EnrolReply(certificate=lab.certificate.encode())

@@ -49,6 +49,8 @@ class LinkServer:
     credentials : grpc.ServerCredentials
     bind : str
         ``host:port``; port 0 takes a free one.
+    address : str
+        ``host:port`` as invites name it.
     max_bytes : int
         Largest message that is accepted.
 
@@ -64,11 +66,13 @@ class LinkServer:
         *,
         credentials: grpc.ServerCredentials,
         bind: str,
+        address: str,
         max_bytes: int,
     ) -> None:
         self._service = service
         self._credentials = credentials
         self._bind = bind
+        self._address = address
         self._options = [*LIMITS.items(), ("grpc.max_receive_message_length", max_bytes)]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
@@ -98,7 +102,8 @@ class LinkServer:
         except RuntimeError as error:
             raise LinkError(
                 f"cannot listen on {self._bind}: is the port in use, or the address of another "
-                "machine? Name another with --bind HOST:PORT"
+                f"machine? Free it: labs come to {self._address}, as their invites say; or name "
+                f"another with --bind HOST:PORT, and forward {self._address} to it"
             ) from error
         await server.start()
         self._server = server

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -171,11 +172,12 @@ class LinkService(LinkServicer):
             log.warning("a lab is refused: %s", refusal, extra={"lab": lab.name})
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusal)
         yield ToLab(welcome=Welcome(run_id=self._agreement.run_id))
+        was_here = self._exchange.away_for(lab.name) < math.inf
         stream = LabStream()
         if not self._exchange.arrive(lab.name, stream):
             yield ToLab(farewell=Farewell(reason=Farewell.REVOKED))
             return
-        log.info("a lab has come", extra={"lab": lab.name})
+        log.info("a lab has come%s", " back" if was_here else "", extra={"lab": lab.name})
         reading = asyncio.create_task(self._read(lab.name, requests, stream))
         try:
             async for message in stream.messages():

@@ -213,6 +213,7 @@ def _server(
         service,
         credentials=credentials,
         bind=bind,
+        address=state.address,
         max_bytes=max_message_bytes(federation),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 
 from common.errors import QuorumError
@@ -27,6 +28,7 @@ def wait_for_all(status: Status, wait: float) -> set[str]:
         If fewer labs than a quorum have come by then; names those that are missing.
     """
     until = time.monotonic() + wait
+    is_said = False
     while True:
         labs = {lab.name for lab in status.register.labs() if lab.revoked is None}
         invited = {invite.name for invite in status.register.open_invites()} - labs
@@ -35,6 +37,16 @@ def wait_for_all(status: Status, wait: float) -> set[str]:
         status.waits_for = ", ".join(names)
         if labs and not names:
             return set()
+        if not names:
+            status.waits_for = "a first lab: nobody is invited yet"
+        if not names and not is_said:
+            where = shlex.quote(str(status.state.folder))
+            log.warning(
+                "nobody is invited yet: crossply server invite LAB-NAME --state %s, for each lab; "
+                "the run begins when all of them are here",
+                where,
+            )
+            is_said = True
         if time.monotonic() >= until:
             break
         time.sleep(0.1)

@@ -31,6 +31,9 @@ def test_faults_1_and_3_a_lab_killed_is_waited_for_briefly_and_rejoins(site: Con
     again = site.lab("celle", before=slow)
     assert coordinator.exit_code() == 0, coordinator.text()
     assert again.exit_code() == 0
+    said = coordinator.text()
+    assert "a lab has come lab=celle" in said and "a lab has come back lab=celle" in said
+    assert "come back lab=aachen" not in said
     rounds = rounds_of(site)
     assert [record["server_round"] for record in rounds] == list(range(1, 41))
     missing = [record["server_round"] for record in rounds if "celle" in record["failed"]]

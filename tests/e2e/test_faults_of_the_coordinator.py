@@ -183,6 +183,7 @@ def test_a_port_in_use_is_named(site: Consortium) -> None:
     second = site.start("server", "start", "--state", other)
     assert second.exit_code() == 1
     assert f"cannot listen on 127.0.0.1:{site.port}" in second.text()
+    assert f"and forward localhost:{site.port} to it" in second.text()
 
 
 def test_fault_14_no_room_for_a_checkpoint_ends_the_run_and_keeps_what_was_there(

@@ -46,6 +46,9 @@ def test_two_people_who_have_never_met_train_together(site: Consortium) -> None:
     assert "TLS 1.3 both ways; waiting for labs" in findings
     labs = [site.lab(lab) for lab in ("aachen", "bremen")]
     assert coordinator.exit_code() == 0, coordinator.text()
+    said = coordinator.text()
+    assert f"nobody is invited yet: crossply server invite LAB-NAME --state {site.server}" in said
+    assert all(f"a lab has enrolled lab={lab}" in said for lab in ("aachen", "bremen"))
     assert [lab.exit_code() for lab in labs] == [0, 0]
     assert site.result()["labs"] == ["aachen", "bremen"]
     assert site.status()["phase"] == "finished"

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import tomli_w
 
+from common.errors import QuorumError
 from common.link_pb2 import Farewell, Reply, Task
 from server.exchange import Exchange
 from server.register import Invited, Register
 from server.state_folder import Coordination, create_coordination
 from server.status import Status
 from server.status_table import print_status, read_status
+from server.waiting import wait_for_all
 
 FEDERATION = {
     "name": "cfrp",
@@ -121,3 +123,19 @@ def test_what_is_invited_and_revoked_without_a_coordinator_is_shown(
     # and so by the coordinator, if it is started for bremen
     running = status_of(state, exchange, "finished", "bremen").as_json()
     assert rows(running)["aachen"] == ("revoked", "has the model")
+
+
+def test_who_waits_for_nobody_says_so_once_and_how_to_invite(
+    state: Coordination, caplog: pytest.LogCaptureFixture
+) -> None:
+    status = status_of(state, Exchange(grace=10.0), "waiting for labs")
+    with pytest.raises(QuorumError, match="invite labs first"):
+        wait_for_all(status, 0.5)
+    assert status.waits_for == "a first lab: nobody is invited yet"
+    said = f"nobody is invited yet: crossply server invite LAB-NAME --state {state.folder}, for"
+    assert caplog.text.count(said) == 1
+    caplog.clear()
+    invite(status.register, "aachen")
+    with pytest.raises(QuorumError, match=r"aachen \(invited, has not joined\)"):
+        wait_for_all(status, 0.0)
+    assert "nobody" not in caplog.text and status.waits_for == "aachen (invited, has not joined)"
