@@ -49,8 +49,9 @@ class Coordinator(ProductPhases):
     def shake_hands(self) -> None:
         """Let in the labs that hold the same agreement and version; the others are out by name.
 
-        A quorum of those that are enrolled is needed, or of those that are there where none are.
-        Run again, it forgets who was there before.
+        A quorum of those that are enrolled is needed. Where none are, it is one of the nodes that
+        are there and not refused: a stranger's node is no lab of ours that is missing. Run again,
+        it forgets who was there before.
         """
         enrolled = self.roster.enrolled
         nodes = sorted(self.grid.get_node_ids()) if enrolled else self._wait_for_nodes()
@@ -67,6 +68,8 @@ class Coordinator(ProductPhases):
         there = [node for node in nodes if node in self.roster.accepted]
         absent = dict.fromkeys(set(self.roster.accepted) - set(there), NOT_CONNECTED)
         screened = self._ask([message_to(node, HANDSHAKE, record) for node in there], check)
+        if not enrolled:
+            self.roster.accepted = [n for n in self.roster.accepted if n not in screened.broken]
         missing = replace(screened, failed=screened.failed | absent)
         self._require_quorum(len(screened.accepted), "handshake", missing)
         self.roster.exclude(screened.broken | screened.failed)

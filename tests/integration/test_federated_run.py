@@ -818,6 +818,16 @@ def test_a_handshake_below_the_quorum_ends_a_run_without_patience(is_enrolled: b
         run_federation(grid, federation, RunOptions(enrolled=enrolled if is_enrolled else {}))
 
 
+def test_who_is_refused_is_missing_where_labs_are_enrolled_alone() -> None:
+    federation = agreement(quorum=1.0)
+    labs = make_labs(federation)
+    grid = grid_of(labs, hostile("celle", setting("version", "9.9"), "query.handshake"))
+    assert run_federation(grid, federation).labs == ("aachen", "bremen", "dresden")
+    enrolled = dict(zip(grid.get_node_ids(), labs, strict=True))
+    with pytest.raises(QuorumError, match=r"3 of 4 .* celle \(runs crossply 9.9, the"):
+        run_federation(grid, federation, RunOptions(enrolled=enrolled))
+
+
 def test_who_is_enrolled_and_away_is_out_by_name_once_a_quorum_has_passed() -> None:
     federation = agreement()
     grid, enrolled = breaking(federation)
