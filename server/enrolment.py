@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,14 +27,13 @@ from common.errors import ConfigurationError, EnrolmentError
 from common.files import write_atomically
 from common.identity import Identity
 from common.invite import Invite
+from common.lab_names import LAB_NAME
 from common.link_pb2 import EnrolReply, EnrolRequest
 from server.authority import LAB_LIFETIME, Authority, new_serial, requested_key
 from server.register import Invited, Register
 from server.state_folder import Coordination
 
 log = logging.getLogger(__name__)
-
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 BOOTSTRAP_GRACE = timedelta(days=365)
 """The certificate in an invite outlives its token, so that a late lab is told why it is refused."""
@@ -67,7 +65,7 @@ def write_invite(
     ConfigurationError
         If the file cannot be written.
     """
-    if NAME.fullmatch(name) is None:
+    if LAB_NAME.fullmatch(name) is None:
         raise EnrolmentError(
             f"{name!r} cannot be a lab's name: use lower-case letters, digits and hyphens, "
             "40 at most, as in iws-dresden"

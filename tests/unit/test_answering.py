@@ -15,13 +15,11 @@ from client.policy import Policy
 from client.sent_log import SentLog
 from common.federation import Federation
 from common.head import federation_shapes
-from common.lab_names import LAB_NAME
 from common.link_pb2 import Task
 from common.messages import EVALUATE, RELEASE, ModelRequest, ReleaseRequest, Terms
 from common.provenance import Provenance
 from common.standardise import Standardiser
 from common.wire import to_content
-from server import enrolment
 
 FEDERATION = Federation.model_validate(
     {
@@ -118,7 +116,3 @@ def test_names_of_labs_in_a_card_are_such_as_enrolment_gives(
     assert answerer(tmp_path / "sent.jsonl").answer(task).error == error
     assert error == "internal" or "labs: 1 of 2 are no names of enrolled labs" in caplog.text
     assert "curl" not in caplog.text
-
-
-def test_the_names_that_enrolment_gives_are_those_that_labs_expect() -> None:
-    assert enrolment.NAME.pattern == LAB_NAME.pattern
