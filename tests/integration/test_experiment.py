@@ -178,8 +178,8 @@ def test_a_gain_that_may_be_nothing_leaves_room_for_all_columns() -> None:
     printed = io.StringIO()
     Console(file=printed, width=80).print(labs_table([unsure, clear, small]))
     text = printed.getvalue()
-    assert "+0.057 (-0.001 to 0.124)  no difference" in text
-    assert "+0.022 (-0.018 to 0.066)  no difference" in text
+    assert "+0.057, -0.001 to 0.124  no difference" in text
+    assert "+0.022, -0.018 to 0.066  no difference" in text
     heading = next(line for line in text.splitlines() if "joining" in line)
     assert heading.rstrip().endswith("tests") and "> 360" in text
     assert all(len(line) <= 80 for line in text.splitlines())
