@@ -18,8 +18,9 @@ Lab = Any
 
 @pytest.fixture
 def lab(lab: Lab) -> Lab:
-    """The good lab folder, under a backbone whose weights are at hand."""
+    """The good lab folder, under a backbone whose weights are at hand; it may tell its errors."""
     lab.federation["backbone"] = {"name": "efficientnet_lite0"}
+    lab.federation["privacy"]["min_specimens"] = 4
     lab.write()
     return lab
 
