@@ -57,7 +57,7 @@ def labs_table(of_target: list[Gain]) -> Table:
     """Return what joining is worth to each lab, for one target; no wider than 80 columns."""
     unit = in_brackets(of_target[0].unit)
     table = titled_table(f"{of_target[0].target}: mean absolute error of each lab{unit}")
-    table.caption = "hold: clearly worse joined. tests: as many of its own are worth as much"
+    table.caption = "hold: clearly worse joined. tests: so many more of its own are worth as much"
     table.caption_justify = "left"
     # in the 80 columns of a plain terminal too
     table.pad_edge = table.show_edge = False
