@@ -221,11 +221,7 @@ def own(specimens: Sequence[OwnSpecimen], evidence: Evidence) -> Section:
                 rows=tuple(
                     (
                         one.specimen,
-                        EMPTY
-                        if one.is_inside is None
-                        else "inside"
-                        if one.is_inside
-                        else "✗ unlike",
+                        _DOMAIN[one.is_inside],
                         number(one.measured),
                         number(one.predicted),
                         number(one.lower),
