@@ -80,6 +80,10 @@ def require_novelty(arrays: Mapping[str, np.ndarray], federation: Federation) ->
     columns = found[1] if len(found) == 2 and 1 <= found[1] <= MOST_COMPONENTS else 1
     _require(arrays, Novelty.shapes(federation.num_features, columns), "float64")
     _require_finite(arrays)
+    if not arrays["directions"].any(axis=0).all():
+        raise StateError("directions holds one without a length")
+    if arrays["residual"][0] < 0:
+        raise StateError("residual is below zero")
 
 
 def require_intervals(intervals: Intervals, num_targets: int) -> None:

@@ -272,6 +272,8 @@ def novelty_with(**changed: np.ndarray) -> dict[str, bytes]:
         (novelty_with(mean=np.zeros(2)), r"mean: expected float64 of shape \(1,\)"),
         (novelty_with(threshold=np.array([np.nan])), "threshold holds NaN"),
         (novelty_with(another=np.zeros(1)), "expected the arrays"),
+        (novelty_with(directions=np.zeros((N, 1))), "directions holds one without a length"),
+        (novelty_with(residual=np.array([-1.0])), "residual is below zero"),
     ],
 )
 def test_a_model_that_does_not_fit_its_federation_is_refused_under_right_checksums(
