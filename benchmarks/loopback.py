@@ -126,14 +126,19 @@ class Consortium:
     started: int = 0
 
     def agree(
-        self, *, hidden: Sequence[int] = (8,), projection: str = "none", **training: Any
+        self,
+        *,
+        hidden: Sequence[int] = (8,),
+        projection: str = "none",
+        cross_evaluation: bool = False,
+        **training: Any,
     ) -> Path:
         """Write the federation file and make the coordinator's state folder."""
         agreement = self.make_lab("template").federation | {
             "backbone": {"name": "efficientnet_lite0"},
             "head": {"hidden": list(hidden), "projection": projection},
             "training": {"rounds": 3, "quorum": 1.0, "round_deadline": "30 s"} | training,
-            "privacy": {"min_specimens": 4},
+            "privacy": {"min_specimens": 4, "cross_evaluation": cross_evaluation},
         }
         path = self.folder / "federation.toml"
         path.write_text(tomli_w.dumps(agreement))

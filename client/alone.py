@@ -9,6 +9,7 @@ import numpy as np
 
 from client.evaluation import predict_in_units
 from client.training import plan_for, train_head
+from common.bundle import Model
 from common.components import product_with
 from common.federation import Federation
 from common.projection import find_projection, first_head, folded, projected
@@ -37,6 +38,21 @@ def train_alone(
     Predictor
         NaN for a target that the table does not have.
     """
+    own = train_own_model(federation, features, targets, name)
+    unseen = ~np.isfinite(targets).any(axis=0)
+
+    def predict(held_out: np.ndarray) -> np.ndarray:
+        predicted = predict_in_units(own.head, own.standardiser, held_out)
+        predicted[:, unseen] = np.nan
+        return predicted
+
+    return predict
+
+
+def train_own_model(
+    federation: Federation, features: np.ndarray, targets: np.ndarray, name: str
+) -> Model:
+    """Train a head as `train_alone` does, and return it with the standardiser of its table."""
     training = federation.training
     standardiser = fit_standardiser(federation, features, targets)
     plan = plan_for(
@@ -53,15 +69,11 @@ def train_alone(
         standardiser.targets(targets),
         plan,
     )
-    head = folded(trained, projection)
-    unseen = ~np.isfinite(targets).any(axis=0)
-
-    def predict(held_out: np.ndarray) -> np.ndarray:
-        predicted = predict_in_units(head, standardiser, held_out)
-        predicted[:, unseen] = np.nan
-        return predicted
-
-    return predict
+    return Model(
+        head=folded(trained, projection),
+        standardiser=standardiser,
+        fingerprint=federation.fingerprint(),
+    )
 
 
 def fit_standardiser(

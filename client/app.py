@@ -12,9 +12,11 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.alone import train_own_model
 from client.evaluation import calibrate, evaluate
 from client.lab import Lab
 from client.opening import open_lab
@@ -33,20 +35,25 @@ from common.messages import (
     ERROR_NUMBER,
     GRAM,
     HANDSHAKE,
+    OWN_MODEL,
     RELEASE,
     STATISTICS,
+    TRIAL,
     BasisRequest,
     ComponentsReply,
     EvaluateReply,
     EvaluateRequest,
     GramReply,
     HandshakeReply,
+    ModelRequest,
+    OwnModelReply,
     ReleaseReply,
     ReleaseRequest,
     StatisticsReply,
     Terms,
     TrainReply,
     TrainRequest,
+    TrialReply,
 )
 from common.projection import projected
 from common.release import Release
@@ -154,6 +161,35 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
     ).to_record()
 
 
+def send_own_model(lab: Lab, record: RecordDict) -> RecordDict:
+    """Train a head on the lab's training specimens alone, for other labs to try."""
+    _require_cross_evaluation(lab, Terms.from_record(record))
+    specimens = lab.training
+    with one_thread():
+        own = train_own_model(
+            lab.federation, specimens.features, lab.shared_training_targets, lab.name
+        )
+    return OwnModelReply(
+        num_examples=len(specimens), head=own.head, standardiser=own.standardiser
+    ).to_record()
+
+
+def try_model(lab: Lab, record: RecordDict) -> RecordDict:
+    """Try a lab's own head on this lab's held-out specimens."""
+    request = ModelRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    _require_cross_evaluation(lab, request.terms)
+    errors = evaluate(request.head, request.standardiser, lab.told_held_out(), lab.federation)
+    return TrialReply(
+        count=errors.count, error=errors.absolute / np.maximum(errors.count, 1.0)
+    ).to_record()
+
+
+def _require_cross_evaluation(lab: Lab, asked: Terms) -> None:
+    Terms.of(lab.federation).require(asked)
+    if not lab.federation.privacy.cross_evaluation:
+        raise RequestError("the agreement is without cross_evaluation; no lab's own head is tried")
+
+
 def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Keep the model that a run ended with, and say so."""
     request = ReleaseRequest.from_record(record, shapes=federation_shapes(lab.federation))
@@ -212,6 +248,8 @@ def client_app(open_lab: Callable[[Context], Lab]) -> ClientApp:
     made.query(GRAM.removeprefix("query."))(answers(sum_products))
     made.train()(answers(train))
     made.evaluate()(answers(evaluate_held_out))
+    made.query(OWN_MODEL.removeprefix("query."))(answers(send_own_model))
+    made.query(TRIAL.removeprefix("query."))(answers(try_model))
     made.query(RELEASE.removeprefix("query."))(answers(keep_model))
     return made
 

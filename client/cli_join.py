@@ -99,7 +99,8 @@ def _show(federation: Federation, lab: str, address: str, fingerprint: str) -> N
     for name, value in _rows(federation):
         table.add_row(name, escape(printable(value)))
     leaving = Table.grid(padding=(0, 1, 0, 0))
-    for sentence in leaves(federation.privacy.min_specimens):
+    privacy = federation.privacy
+    for sentence in leaves(privacy.min_specimens, cross_evaluation=privacy.cross_evaluation):
         leaving.add_row("-", escape(sentence))
     title, whom, where = (escape(printable(text)) for text in (federation.name, lab, address))
     console.print(f"\n[bold]{title}[/] asks {whom} to take part, at {where}\n")

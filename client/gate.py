@@ -16,7 +16,9 @@ import numpy as np
 from flwr.app import RecordDict
 
 from client.lab import TRAINING_SHARE
+from client.policy import OWN_MODEL as OWN_MODEL_METRIC
 from client.policy import Policy
+from client.rounding import Sums, rounded
 from client.sent_log import SentLog
 from common.components import PASSES
 from common.counts import bucketed
@@ -31,31 +33,41 @@ from common.messages import (
     GRAM,
     GRAM_SUMS,
     HANDSHAKE,
+    OWN_MODEL,
     RELEASE,
     STATISTICS,
     TRAIN,
     TRAIN_LOSS,
+    TRIAL,
     BasisRequest,
     ComponentsReply,
     EvaluateReply,
     EvaluateRequest,
     GramReply,
     HandshakeReply,
+    ModelRequest,
+    OwnModelReply,
     ReleaseReply,
     ReleaseRequest,
     StatisticsReply,
     Terms,
     TrainReply,
     TrainRequest,
+    TrialReply,
 )
-from common.metrics import ErrorSums
 from common.projection import trained_shapes
-from common.standardise import Moments
 
-Sums: TypeAlias = StatisticsReply | ComponentsReply | GramReply | TrainReply | EvaluateReply
-"""What is made of a lab's specimens."""
-
-MESSAGES = (HANDSHAKE, STATISTICS, COMPONENTS, GRAM, TRAIN, EVALUATE, RELEASE)
+MESSAGES = (
+    HANDSHAKE,
+    STATISTICS,
+    COMPONENTS,
+    GRAM,
+    TRAIN,
+    EVALUATE,
+    OWN_MODEL,
+    TRIAL,
+    RELEASE,
+)
 
 Reply: TypeAlias = HandshakeReply | Sums | ReleaseReply
 
@@ -121,6 +133,12 @@ class Gate:
             EvaluateRequest.from_record(content, shapes=shapes)
             self._require(ERROR_SUMS)
             self._check_number(asked_id, EVALUATE, self._policy.evaluations_per_day)
+        elif message_type == OWN_MODEL:
+            self._require(OWN_MODEL_METRIC)
+        elif message_type == TRIAL:
+            ModelRequest.from_record(content, shapes=shapes)
+            self._require(ERROR_SUMS)
+            self._check_number(asked_id, TRIAL, self._policy.trials_per_day)
         elif message_type in (COMPONENTS, GRAM):
             self._check_basis(BasisRequest.from_record(content, shapes=shapes))
             self._require(GRAM_SUMS)
@@ -167,6 +185,10 @@ class Gate:
             return GramReply.from_record(content, num_targets=num_targets)
         if message_type == TRAIN:
             return TrainReply.from_record(content, shapes=trained_shapes(self._federation))
+        if message_type == OWN_MODEL:
+            return OwnModelReply.from_record(content, shapes=federation_shapes(self._federation))
+        if message_type == TRIAL:
+            return TrialReply.from_record(content, num_targets=num_targets)
         if message_type == RELEASE:
             return ReleaseReply.from_record(content)
         return EvaluateReply.from_record(content, num_targets=num_targets)
@@ -205,10 +227,12 @@ class Gate:
             counts = np.append(counts, reply.num_examples)
         elif isinstance(reply, GramReply):
             counts = np.append(reply.sums.counts, reply.num_examples)
+        elif isinstance(reply, TrialReply):
+            counts = reply.count
         else:
             counts = np.array([reply.num_examples])
         # the whole set was counted when the lab was opened
-        share = 1.0 if isinstance(reply, EvaluateReply) else TRAINING_SHARE
+        share = 1.0 if isinstance(reply, EvaluateReply | TrialReply) else TRAINING_SHARE
         needed = ceil(share * self._needed)
         too_few = (counts > 0) & (counts < needed)
         if too_few.any():
@@ -216,50 +240,3 @@ class Gate:
                 f"a sum over {counts[too_few].min():.0f} specimens; at least {needed} are "
                 "needed for it to leave"
             )
-
-
-def rounded(reply: Sums) -> Sums:
-    """Return a reply with its numbers of specimens rounded down, and its sums with them.
-
-    Each sum is multiplied by the same factor as its count, so that means and spreads stay.
-
-    Examples
-    --------
-    >>> sums = Moments(count=np.array([57.0]), total=np.array([570.0]), squares=np.array([6000.0]))
-    >>> reply = rounded(StatisticsReply(num_examples=57, features=sums, targets=sums))
-    >>> reply.num_examples, float(reply.features.total[0])
-    (50, 500.0)
-    """
-    num_examples = bucketed(reply.num_examples)
-    if isinstance(reply, TrainReply):
-        return replace(reply, num_examples=num_examples)
-    factor = num_examples / reply.num_examples
-    if isinstance(reply, ComponentsReply):
-        return ComponentsReply(num_examples=num_examples, product=reply.product * factor)
-    if isinstance(reply, GramReply):
-        sums = reply.sums.counted_as(num_examples, _buckets(reply.sums.counts))
-        return GramReply(num_examples=num_examples, sums=sums)
-    if isinstance(reply, EvaluateReply):
-        return EvaluateReply(
-            num_examples=num_examples,
-            errors=ErrorSums(**_rounded_sums(vars(reply.errors))),
-            baseline=reply.baseline and ErrorSums(**_rounded_sums(vars(reply.baseline))),
-            # counts of single specimens would tell by their fractions how many there are
-            calibration=None,
-        )
-    return StatisticsReply(
-        num_examples=num_examples,
-        features=Moments(**_rounded_sums(vars(reply.features))),
-        targets=Moments(**_rounded_sums(vars(reply.targets))),
-    )
-
-
-def _rounded_sums(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    count = sums["count"]
-    buckets = _buckets(count)
-    factor = buckets / np.maximum(count, 1.0)
-    return {name: buckets if name == "count" else array * factor for name, array in sums.items()}
-
-
-def _buckets(counts: np.ndarray) -> np.ndarray:
-    return np.array([bucketed(int(n)) if n else 0 for n in counts], dtype=np.float64)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from common.federation import MOST_COMPONENTS
 
+CROSS_EVALUATION = (
+    "where `cross_evaluation` was agreed: a head that it trains on its specimens alone, with its "
+    "means and spreads, which all labs of the run get to try; and how large other labs' heads err "
+    "on its held-out specimens, to two digits"
+)
+
 LEAVES = (
     "the lab's name and software version, which targets it has",
     "its number of specimens: rounded down in the handshake, exact in sums and updates",
@@ -16,6 +22,7 @@ LEAVES = (
     "sums of errors on its held-out specimens, of the head and of a linear baseline, and counts of "
     "how large these errors are, for each target measured on at least {min_specimens} of them; "
     "counts of how novel these specimens are",
+    CROSS_EVALUATION,
     "that it has kept the shared model",
     "an error's code",
 )
@@ -26,13 +33,15 @@ NEVER = (
 )
 
 
-def leaves(min_specimens: int | str) -> list[str]:
+def leaves(min_specimens: int | str, *, cross_evaluation: bool = True) -> list[str]:
     """Return the sentences on what leaves a lab.
 
     Parameters
     ----------
     min_specimens : int or str
         The federation's number, or the name of its key.
+    cross_evaluation : bool
+        Whether that was agreed; without it nothing of it leaves.
 
     Examples
     --------
@@ -40,5 +49,7 @@ def leaves(min_specimens: int | str) -> list[str]:
     "an error's code"
     """
     return [
-        text.format(min_specimens=min_specimens, most_components=MOST_COMPONENTS) for text in LEAVES
+        text.format(min_specimens=min_specimens, most_components=MOST_COMPONENTS)
+        for text in LEAVES
+        if cross_evaluation or text != CROSS_EVALUATION
     ]

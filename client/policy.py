@@ -9,12 +9,14 @@ from pydantic import Field
 from common.configuration import Section, parse, read_toml
 from common.errors import ConfigurationError
 from common.federation import Federation
+from common.report.content import MOST_LABS
 
-TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS = METRICS = (
+TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS, OWN_MODEL = METRICS = (
     "train-loss",
     "error-sums",
     "calibration-sums",
     "gram-sums",
+    "own-model",
 )
 """What may leave beside statistics and the head, by the names that the messages give it."""
 
@@ -30,8 +32,9 @@ DEFAULT_POLICY = f"""\
 # What may leave beside the head and the statistics: the loss of training; sums of errors on
 # held-out specimens (without them, your lab is missing in the table of results); counts of how
 # large these errors are, from which intervals follow; sums of products of features, from which
-# the linear baseline, novelty and each lab's contribution follow.
-metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}"]
+# the linear baseline, novelty and each lab's contribution follow; and, only where the agreement
+# has cross_evaluation, a head that your lab trains alone and that all other labs get to try.
+metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}", "{OWN_MODEL}"]
 
 # true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
 # spreads stay as they are: of a table of round values, somebody who tries may still find the number
@@ -44,6 +47,11 @@ rounds_per_day = 2000
 # How many different evaluations are answered in 24 hours; a run asks for one, of its head and of
 # the linear baseline beside it. The difference of two such sums may be about one specimen.
 evaluations_per_day = 1
+
+# How many different heads of single labs are tried on your held-out specimens in 24 hours, where
+# the agreement has cross_evaluation; a run asks for one of each lab. Of each try a mean error
+# leaves, rounded to two digits.
+trials_per_day = {MOST_LABS}
 """
 
 
@@ -55,6 +63,7 @@ class Policy(Section):
     round_counts: bool = False
     rounds_per_day: int = Field(default=2000, ge=1)
     evaluations_per_day: int = Field(default=1, ge=1)
+    trials_per_day: int = Field(default=MOST_LABS, ge=1)
 
 
 def load_policy(path: Path, federation: Federation) -> Policy:

@@ -254,9 +254,14 @@ class Training(Section):
 
 
 class Privacy(Section):
-    """What a lab needs before anything of it leaves the lab."""
+    """What a lab needs before anything of it leaves the lab, and what it lets others try.
+
+    With ``cross_evaluation = true`` each lab's own head is tried at every lab after the training:
+    it leaves the lab, and means of its errors come back, rounded.
+    """
 
     min_specimens: int = Field(default=20, ge=2)
+    cross_evaluation: bool = False
 
 
 class Federation(Section):

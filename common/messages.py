@@ -36,6 +36,8 @@ COMPONENTS = "query.components"
 GRAM = "query.gram"
 TRAIN = "train"
 EVALUATE = "evaluate"
+OWN_MODEL = "query.own_model"
+TRIAL = "query.trial"
 RELEASE = "query.release"
 
 HEAD = "arrays"
@@ -53,6 +55,7 @@ BASELINE = "baseline"
 BASELINE_ERROR_SUMS = "baseline-error-sums"
 NOVELTY = "novelty"
 CALIBRATION_SUMS = "calibration-sums"
+TRIAL_ERRORS = "trial-errors"
 PROVENANCE = "provenance"
 
 RUN = "run"
@@ -477,6 +480,65 @@ class EvaluateReply:
             ),
             calibration=_read_calibration(record, reader, num_targets),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnModelReply:
+    """The head that a lab has trained on its own specimens alone, with its own standardiser."""
+
+    num_examples: int
+    head: HeadArrays
+    standardiser: Standardiser
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        return RecordDict(
+            {
+                HEAD: array_record(self.head),
+                STANDARDISER: standardiser_record(self.standardiser),
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples}),
+            }
+        )
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> OwnModelReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        reader = RecordReader(record, ReplyError)
+        return cls(
+            num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
+            head=reader.arrays(HEAD, shapes, "float32"),
+            standardiser=_read_standardiser(reader, shapes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReply:
+    """How large the errors of a lab's own head are on another lab's held-out specimens.
+
+    Attributes
+    ----------
+    count : ndarray of shape (n_targets,)
+        Specimens; 0 for a target that is not told of.
+    error : ndarray of shape (n_targets,)
+        Mean absolute error in the target's unit; it leaves with two digits.
+    """
+
+    count: np.ndarray
+    error: np.ndarray
+
+    def to_record(self) -> RecordDict:
+        """Return the Flower record."""
+        error = np.array([float(f"{value:.2g}") for value in self.error])
+        return RecordDict({TRIAL_ERRORS: array_record({"count": self.count, "error": error})})
+
+    @classmethod
+    def from_record(cls, record: RecordDict, *, num_targets: int) -> TrialReply:
+        """Read the record; raise ReplyError if it breaks the schema."""
+        expected = vectors(("count", "error"), num_targets)
+        arrays = RecordReader(record, ReplyError).arrays(TRIAL_ERRORS, expected, "float64")
+        if any((array < 0).any() for array in arrays.values()):
+            raise ReplyError(f"{TRIAL_ERRORS}: holds a number below zero")
+        return cls(**arrays)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,6 +121,7 @@ def _to_bytes(progress: Progress, fingerprint: str) -> bytes:
     }
     for kind, of_labs in _by_lab(progress).items():
         groups |= {f"{kind}:{lab}": dict(vars(sums)) for lab, sums in of_labs.items()}
+    groups |= {f"crossed:{lab}": dict(at_labs) for lab, at_labs in progress.crossed.items()}
     if progress.products is not None:
         groups["basis"] = {"basis": progress.products.basis}
     if progress.projection is not None:
@@ -208,6 +209,7 @@ def _progress(record: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) 
             baseline=by_lab("baseline", ErrorSums),
             calibration=by_lab("calibration", CalibrationSums),
         ),
+        crossed=by_lab("crossed", dict),
     )
 
 

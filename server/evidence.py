@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from common.ridge import RidgeFit, fit_ridge
 from server.contribution import leave_one_lab_out
 
 Kind = Literal["errors", "baseline", "calibration"]
+
+CrossErrors: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
+"""Mean absolute errors of shape (n_targets,), in the targets' units: of the own head of the lab
+that is named first, at the lab that is named second. NaN where the head has not learned a target,
+or the other lab tells nothing of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

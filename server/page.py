@@ -14,15 +14,13 @@ from common.report.content import (
     Evidence,
     LabRow,
     LeftOut,
-    Matrix,
     ModeRow,
     TrainingRound,
 )
 from common.report.opening import head_of, targets_of
-from common.ridge import fit_ridge
 from server.contribution import contributions
 from server.evidence import Evaluation, Products
-from server.shift import distances
+from server.matrices import matrices_of
 from server.state import RunResult
 
 
@@ -58,7 +56,7 @@ def coordinator_report(
             for record in rounds
         ),
         calibration=_calibration(federation, result.evaluation),
-        matrices=_matrices(federation, result, products) if products else (),
+        matrices=matrices_of(federation, result),
         contributions=_contributions(federation, products) if products and judged else (),
         left_out=_left_out(federation, result, products) if products else (),
         notes=_notes(federation, result, judged=judged),
@@ -169,57 +167,6 @@ def _tried(
         covered[:, half] = np.nan_to_num(shares) * sizes[half]
         found[:, half] = np.where(sizes[half] > 0, quantile[:, column], 0.0)
     return sizes, covered, found
-
-
-def _matrices(federation: Federation, result: RunResult, products: Products) -> tuple[Matrix, ...]:
-    names = tuple(products.of_labs)
-    if len(names) > MOST_LABS:
-        return ()
-    least = federation.privacy.min_specimens
-    fits = {lab: fit_ridge(sums) for lab, sums in products.of_labs.items()}
-    squares = np.array(
-        [
-            [
-                np.full(len(federation.targets), np.nan)
-                if own == other or not _learned(products, own).any()
-                else np.where(
-                    _learned(products, own) & (products.of_labs[other].counts >= least),
-                    fits[own].mean_square_over(products.of_labs[other]),
-                    np.nan,
-                )
-                for other in names
-            ]
-            for own in names
-        ]
-    )
-    found = [
-        Matrix(
-            title=f"{target}: error of each lab's own linear model at the other labs",
-            rows=names,
-            columns=names,
-            values=np.sqrt(squares[:, :, column]) * result.standardiser.target_scale[column],
-            unit=about.unit,
-            reading="Root mean square error. Read along a row: one lab's model, tried on the "
-            "others' specimens; a lab's own are left out, since its model has seen them.",
-            row_title="model of",
-            column_title="tried on",
-        )
-        for column, (target, about) in enumerate(federation.targets.items())
-    ]
-    apart = Matrix(
-        title="How far the labs' micrographs lie apart",
-        rows=names,
-        columns=names,
-        values=distances(products.of_labs),
-        reading="Distance of the features' distributions, in deviations of all specimens: "
-        "0 is alike, beyond 1 two labs hardly overlap.",
-    )
-    return (*found, apart)
-
-
-def _learned(products: Products, lab: str) -> np.ndarray:
-    learned: np.ndarray = products.of_labs[lab].counts >= 2
-    return learned
 
 
 def _contributions(federation: Federation, products: Products) -> tuple[Contribution, ...]:

@@ -30,6 +30,7 @@ from common.projection import trained_shapes
 from common.release import Release
 from common.standardise import Standardiser
 from server.aggregation import mean_loss
+from server.cross_evaluation import CrossEvaluation
 from server.evidence import Evaluation, Products
 from server.product_phases import ProductPhases
 from server.screening import check_statistics, check_terms, check_update
@@ -39,7 +40,7 @@ from server.strategy import optimizer_state
 from server.training_round import averaged, strategy_after, train_requests
 
 
-class Coordinator(ProductPhases):
+class Coordinator(ProductPhases, CrossEvaluation):
     """Takes the labs on a grid through the phases of a run, in the order of its methods.
 
     Each phase raises QuorumError, naming those that are missing, if too few labs take part; it may

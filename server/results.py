@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.bundle import FOLDER_NAME as MODEL_FOLDER
 from common.errors import StateError
 from common.federation import Federation
 from common.files import write_atomically
-from common.metrics import ErrorSums
+from common.metrics import ErrorSums, as_finite
 from common.threads import one_thread
 from server.release import release_of
 from server.state import RunResult
@@ -87,7 +89,15 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
             lab: _metrics(sums, federation) for lab, sums in result.evaluation.errors.items()
         },
         "errors_of_all": _metrics(result.evaluation.total("errors"), federation),
+        "cross_errors": {
+            lab: {other: _by_target(errors, federation) for other, errors in at_labs.items()}
+            for lab, at_labs in result.crossed.items()
+        },
     }
+
+
+def _by_target(errors: np.ndarray, federation: Federation) -> dict[str, float | None]:
+    return {name: as_finite(error) for name, error in zip(federation.targets, errors, strict=True)}
 
 
 def _metrics(sums: ErrorSums | None, federation: Federation) -> dict[str, Any]:

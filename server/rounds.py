@@ -99,6 +99,9 @@ class RunOptions:
     held_out_one_in : int
         A lab holds out one specimen in so many at most: another number in a simulation alone,
         which chooses the folds itself.
+    cross_evaluates : bool
+        Whether labs' own heads are tried at each other where that was agreed; a simulation has
+        them at hand.
     """
 
     keeper: Keeper = field(default_factory=Forgetful)
@@ -109,6 +112,7 @@ class RunOptions:
     absent: Mapping[str, str] = field(default_factory=dict)
     revoked: Callable[[], Collection[int]] = tuple
     held_out_one_in: int = HELD_OUT_ONE_IN
+    cross_evaluates: bool = True
 
 
 def run_federation(
@@ -143,11 +147,14 @@ def run_federation(
         progress = _train_one_round(progress, coordinator, chosen)
         chosen.keeper.save(progress)
         chosen.watcher.counted(progress.state.history[-1])
-    if progress.products is None and progress.phase != "finished":
+    if progress.products is None and progress.phase == "train":
         progress = _sum_products(progress, coordinator, chosen)
         chosen.keeper.save(progress)
-    if progress.phase != "finished":
+    if progress.phase == "train":
         progress = _evaluate(progress, coordinator, chosen)
+        chosen.keeper.save(progress)
+    if progress.phase == "evaluated":
+        progress = _cross_evaluate(progress, coordinator, chosen)
         chosen.keeper.save(progress)
     if progress.unreleased:
         progress = _release(progress, coordinator, chosen)
@@ -222,7 +229,14 @@ def _evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions)
         coordinator,
         options,
     )
-    return replace(progress, phase="finished", evaluation=evaluation)
+    return replace(progress, phase="evaluated", evaluation=evaluation)
+
+
+def _cross_evaluate(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:
+    if not (options.cross_evaluates and coordinator.federation.privacy.cross_evaluation):
+        return replace(progress, phase="finished")
+    options.watcher.entered("cross-evaluate")
+    return replace(progress, phase="finished", crossed=coordinator.cross_evaluate())
 
 
 def _release(progress: Progress, coordinator: Coordinator, options: RunOptions) -> Progress:

@@ -133,7 +133,7 @@ def check_product(reply: ComponentsReply, num_examples: int, federation: Federat
     ReplyError
         If the number of specimens is another one, or an entry is larger than clipped features give.
     """
-    _check_number(reply.num_examples, num_examples)
+    check_number(reply.num_examples, num_examples)
     # features are clipped, and the basis is orthonormal: by Cauchy and Schwarz no entry is larger
     largest = CLIP * federation.feature_weight
     allowed = num_examples * largest[:, None] * np.sqrt((largest**2).sum())
@@ -158,7 +158,7 @@ def check_gram(
     ReplyError
         Names the first sum that cannot be.
     """
-    _check_number(reply.num_examples, num_examples)
+    check_number(reply.num_examples, num_examples)
     sums = reply.sums
     if not np.allclose(sums.counts, target_counts, rtol=1e-6):
         raise ReplyError("gram sums: a target's count is not that of the statistics")
@@ -189,7 +189,8 @@ def _check_products(matrix: np.ndarray, largest: float) -> None:
         raise ReplyError("gram sums: no specimens have such products")
 
 
-def _check_number(found: int, num_examples: int) -> None:
+def check_number(found: int, num_examples: int) -> None:
+    """Check that a lab counts as many specimens as it did before."""
     if found != num_examples:
         raise ReplyError(f"sums over {found} specimens, and counted {num_examples} before")
 

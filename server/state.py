@@ -13,7 +13,7 @@ from common.head import HeadArrays
 from common.projection import folded
 from common.round_log import RoundLine
 from common.standardise import Standardiser
-from server.evidence import Evaluation, Products
+from server.evidence import CrossErrors, Evaluation, Products
 from server.roster import Roster
 
 
@@ -69,22 +69,25 @@ class Progress:
     Attributes
     ----------
     phase : str
-        ``finished`` when nothing is left to train or to evaluate.
+        ``evaluated`` when the shared head has been tried, ``finished`` when nothing is left to try.
     projection : ndarray of shape (n_features, n_components), float32, or None
         What the head's inputs are made with, if that was agreed.
     products : Products or None
         Summed before the first round under the strategy ``ridge``, after the last one else.
+    crossed : mapping of str to mapping of str to ndarray
+        As in `RunResult`.
     released : tuple of str
         Labs that have said that they have kept the model.
     """
 
-    phase: Literal["train", "finished"]
+    phase: Literal["train", "evaluated", "finished"]
     roster: Roster
     standardiser: Standardiser
     state: RoundState
     projection: np.ndarray | None = None
     products: Products | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)
+    crossed: CrossErrors = field(default_factory=dict)
     released: tuple[str, ...] = ()
 
     @property
@@ -109,6 +112,7 @@ class Progress:
             excluded=self.roster.excluded,
             products=self.products,
             evaluation=self.evaluation,
+            crossed=self.crossed,
             released=self.released,
         )
 
@@ -130,6 +134,8 @@ class RunResult:
     products : Products or None
         Sums that the linear baseline and each lab's contribution follow from.
     evaluation : Evaluation
+    crossed : mapping of str to mapping of str to ndarray
+        What each lab's own head is worth at each lab (`server.evidence.CrossErrors`).
     released : tuple of str
         Labs that have the model.
     """
@@ -143,4 +149,5 @@ class RunResult:
     excluded: dict[str, str]
     products: Products | None
     evaluation: Evaluation
+    crossed: CrossErrors
     released: tuple[str, ...]

@@ -91,6 +91,7 @@ setattr(of, name, dying)
         ("server.phases.Coordinator", "gather_statistics", True),
         ("server.phases.Coordinator", "find_projection", True),
         ("server.phases.Coordinator", "evaluate", False),
+        ("server.phases.Coordinator", "cross_evaluate", True),
         ("server.service", "write_result", False),
         ("server.phases.Coordinator", "release", False),
         ("server.phases.Coordinator", "release", True),
@@ -100,7 +101,7 @@ setattr(of, name, dying)
 def test_fault_10_killed_in_each_phase(
     site: Consortium, owner: str, name: str, after: bool
 ) -> None:
-    site.joined("aachen", "bremen", rounds=3, quorum=1.0, projection="pca")
+    site.joined("aachen", "bremen", rounds=3, quorum=1.0, projection="pca", cross_evaluation=True)
     module = ".".join(owner.split(".")[:2])
     dies = DIES.format(module=module, owner=owner, name=name, after=after)
     coordinator = site.coordinator("--grace", "20 s", before=dies)
@@ -113,6 +114,7 @@ def test_fault_10_killed_in_each_phase(
     result = site.result()
     assert [record["server_round"] for record in result["rounds"]] == [1, 2, 3]
     assert result["have_the_model"] == ["aachen", "bremen"]
+    assert list(result["cross_errors"]) == ["aachen", "bremen"]
     for lab in ("aachen", "bremen"):
         kept = (site.state(lab) / "model" / "model.safetensors").read_bytes()
         assert kept == site.model_bytes()

@@ -28,7 +28,7 @@ def in_process(site: Consortium, agreement: Path) -> Any:
 @pytest.mark.parametrize(
     "training",
     [
-        {"rounds": 4, "strategy": "fedavg"},
+        {"rounds": 4, "strategy": "fedavg", "cross_evaluation": True},
         {"rounds": 4, "strategy": "fedyogi"},
         {"rounds": 1, "strategy": "ridge", "hidden": ()},
         {"rounds": 3, "strategy": "fedavg", "projection": "pca"},
@@ -51,6 +51,16 @@ def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     np.testing.assert_array_equal(
         model.standardiser.feature_mean, expected.standardiser.feature_mean
     )
+    agreed = training.get("cross_evaluation", False)
+    assert list(expected.crossed) == (list(LABS) if agreed else [])
+    told = site.result()["cross_errors"]
+    assert {
+        own: {other: list(errors.values()) for other, errors in at_labs.items()}
+        for own, at_labs in told.items()
+    } == {
+        own: {other: errors.tolist() for other, errors in at_labs.items()}
+        for own, at_labs in expected.crossed.items()
+    }
     released = read_sealed(site.server / "run" / "model")
     assert {"card.md", "intervals.safetensors", "novelty.safetensors"} <= set(released)
     for lab in LABS:
@@ -61,6 +71,7 @@ def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     # each lab reads of its own specimens, the coordinator of none
     page = site.server / "run" / "report.html"
     assert "S01" not in page.read_text()
+    assert ("mean absolute error of each model at each lab" in page.read_text()) is agreed
     assert all((site.state(lab) / "report.html").is_file() for lab in LABS)
     page.unlink()
     assert site.do("server", "report", "--state", site.server, "--contributions").exit_code == 0

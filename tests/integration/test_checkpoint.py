@@ -68,6 +68,7 @@ def progress(server_round: int) -> Progress:
                 "aachen": CalibrationSums(counts=ones, spreads=2 * ones, novelty=3 * ones)
             },
         ),
+        crossed={"aachen": {"aachen": ones, "celle": np.array([np.nan, 2.0])}, "celle": {}},
     )
 
 
@@ -91,6 +92,8 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert found.products is not None and written.products is not None
     np.testing.assert_array_equal(found.products.basis, np.eye(2))
     np.testing.assert_array_equal(found.products.total.cross, written.products.total.cross)
+    np.testing.assert_array_equal(found.crossed["aachen"]["celle"], [np.nan, 2.0])
+    assert list(found.crossed["aachen"]) == ["aachen", "celle"]
 
 
 def test_no_new_run_begins_by_itself_where_all_states_are_damaged(tmp_path: Path) -> None:

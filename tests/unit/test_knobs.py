@@ -66,6 +66,7 @@ def test_keys_of_the_federation_file() -> None:
         "training.trim_fraction",
         "training.num_malicious",
         "privacy.min_specimens",
+        "privacy.cross_evaluation",
     }
 
 
@@ -135,6 +136,7 @@ def test_keys_of_the_policy() -> None:
         "round_counts",
         "rounds_per_day",
         "evaluations_per_day",
+        "trials_per_day",
     }
 
 

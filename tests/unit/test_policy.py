@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-from client.gate import Gate, rounded
+from client.gate import Gate
 from client.policy import DEFAULT_POLICY, METRICS, Policy, load_policy
+from client.rounding import rounded
 from client.sent_log import SentLog
 from common.errors import ConfigurationError, PolicyError, ReplyError, RequestError
 from common.federation import Federation
@@ -26,18 +27,22 @@ from common.messages import (
     GRAM,
     GRAM_SUMS,
     HANDSHAKE,
+    OWN_MODEL,
     STATISTICS,
     TRAIN,
     TRAIN_LOSS,
+    TRIAL,
     BasisRequest,
     ComponentsReply,
     EvaluateReply,
     GramReply,
     HandshakeReply,
     ModelRequest,
+    OwnModelReply,
     StatisticsReply,
     Terms,
     TrainReply,
+    TrialReply,
 )
 from common.metrics import ErrorSums
 from common.standardise import Moments, Standardiser
@@ -125,7 +130,7 @@ def test_the_default_policy_is_what_stands_in_its_text(tmp_path: Path) -> None:
     path.write_text(DEFAULT_POLICY)
     assert load_policy(path, FEDERATION) == Policy()
     # its names of what may leave are those of the messages
-    assert METRICS == (TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS)
+    assert METRICS == (TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS, "own-model")
 
 
 @pytest.mark.parametrize(
@@ -250,8 +255,39 @@ def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
     for kind in (COMPONENTS, GRAM):
         with pytest.raises(PolicyError, match="gram-sums may not leave"):
             quiet.check_task("1", kind, basis_request().to_record())
+    with pytest.raises(PolicyError, match="error-sums may not leave"):
+        quiet.check_task("1", TRIAL, request.to_record())
+    with pytest.raises(PolicyError, match="own-model may not leave"):
+        quiet.check_task("1", OWN_MODEL, TERMS.to_record())
     left_of = quiet.check_reply(EVALUATE, evaluation().to_record())
     assert EvaluateReply.from_record(left_of, num_targets=1).calibration is None
+
+
+def test_trials_of_labs_own_heads_leave_with_two_digits_and_of_enough_specimens(
+    tmp_path: Path,
+) -> None:
+    def trial(count: float) -> RecordDict:
+        return TrialReply(count=np.array([float(count)]), error=np.array([35.449])).to_record()
+
+    left = gate(tmp_path).check_reply(TRIAL, trial(27))
+    told = TrialReply.from_record(left, num_targets=1)
+    assert (told.count.tolist(), told.error.tolist()) == ([27.0], [35.0])
+    left = gate(tmp_path, round_counts=True).check_reply(TRIAL, trial(27))
+    assert TrialReply.from_record(left, num_targets=1).count.tolist() == [20.0]
+    with pytest.raises(PolicyError, match="over 19 specimens; at least 20"):
+        gate(tmp_path).check_reply(TRIAL, trial(19))
+    with pytest.raises(ReplyError, match="below zero"):
+        gate(tmp_path).check_reply(TRIAL, trial(-1))
+
+
+def test_a_head_of_its_own_leaves_where_it_was_trained_on_enough(tmp_path: Path) -> None:
+    def own(size: int) -> RecordDict:
+        return OwnModelReply(num_examples=size, head=HEAD, standardiser=STANDARDISER).to_record()
+
+    left = gate(tmp_path, round_counts=True).check_reply(OWN_MODEL, own(57))
+    assert OwnModelReply.from_record(left, shapes=SHAPES).num_examples == 50
+    with pytest.raises(PolicyError, match="over 9 specimens; at least 10"):
+        gate(tmp_path).check_reply(OWN_MODEL, own(9))
 
 
 def test_another_basis_shows_the_same_specimens_from_another_side(tmp_path: Path) -> None:
@@ -269,7 +305,11 @@ def test_another_basis_shows_the_same_specimens_from_another_side(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("message_type", "policy"),
-    [(TRAIN, {"rounds_per_day": 2}), (EVALUATE, {"evaluations_per_day": 2})],
+    [
+        (TRAIN, {"rounds_per_day": 2}),
+        (EVALUATE, {"evaluations_per_day": 2}),
+        (TRIAL, {"trials_per_day": 2}),
+    ],
 )
 def test_tasks_per_day_are_counted_from_the_log(
     tmp_path: Path, message_type: str, policy: dict[str, Any]

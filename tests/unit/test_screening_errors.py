@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.gate import rounded
 from client.lab import HELD_OUT_FOLDS
+from client.rounding import rounded
 from client.splits import fold_of_each, held_out_of
 from common.counts import bucketed
 from common.errors import ReplyError
