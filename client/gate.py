@@ -167,8 +167,14 @@ class Gate:
         self._check_counts(reply)
         if isinstance(reply, TrainReply) and TRAIN_LOSS not in self._policy.metrics:
             reply = replace(reply, train_loss=None)
-        if isinstance(reply, EvaluateReply) and CALIBRATION_SUMS not in self._policy.metrics:
-            reply = replace(reply, calibration=None)
+        if isinstance(reply, EvaluateReply):
+            kept_back = CALIBRATION_SUMS not in self._policy.metrics
+            reply = replace(
+                reply,
+                errors=reply.errors.to_tell(),
+                baseline=reply.baseline and reply.baseline.to_tell(),
+                calibration=None if kept_back else reply.calibration,
+            )
         return (rounded(reply) if self._policy.round_counts else reply).to_record()
 
     def _read(self, message_type: str, content: RecordDict) -> Reply:

@@ -19,9 +19,9 @@ LEAVES = (
     "sums of products of its training specimens' features with their components along at most "
     "{most_components} shared directions, and of these components with each other and with its "
     "targets",
-    "sums of errors on its held-out specimens, of the head and of a linear baseline, and counts of "
-    "how large these errors are, for each target measured on at least {min_specimens} of them; "
-    "counts of how novel these specimens are",
+    "sums of errors on its held-out specimens, to three digits, of the head and of a linear "
+    "baseline, and counts of how large these errors are, for each target measured on at least "
+    "{min_specimens} of them; counts of how novel these specimens are",
     CROSS_EVALUATION,
     "that it has kept the shared model",
     "an error's code",

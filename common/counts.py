@@ -1,6 +1,8 @@
-"""Numbers of specimens: rounded so that they say little, and how many of them are held out."""
+"""Numbers that are told: rounded so that they say little, and how many specimens are held out."""
 
 from __future__ import annotations
+
+import numpy as np
 
 HELD_OUT_ONE_IN = 3
 """A lab holds out one specimen in so many at most: a fifth of them, by whole groups."""
@@ -17,6 +19,18 @@ def bucketed(count: int) -> int:
     power = int(10 ** (len(str(count)) - 1))
     leading = count // power
     return (5 if leading >= 5 else 2 if leading >= 2 else 1) * power
+
+
+def in_digits(values: np.ndarray, digits: int) -> np.ndarray:
+    """Round numbers to so many significant digits.
+
+    Examples
+    --------
+    >>> in_digits(np.array([35.449, 0.0, -612.7]), 2)
+    array([  35.,    0., -610.])
+    """
+    rounded = [float(f"{value:.{digits - 1}e}") for value in np.ravel(values)]
+    return np.array(rounded, dtype=np.float64).reshape(np.shape(values))
 
 
 def largest_behind(count: int) -> int:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from common.counts import in_digits
 from common.errors import ReplyError, RequestError
 from common.federation import MOST_COMPONENTS, Federation
 from common.gram import GramSums
@@ -528,8 +529,8 @@ class TrialReply:
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
-        error = np.array([float(f"{value:.2g}") for value in self.error])
-        return RecordDict({TRIAL_ERRORS: array_record({"count": self.count, "error": error})})
+        told = {"count": self.count, "error": in_digits(self.error, 2)}
+        return RecordDict({TRIAL_ERRORS: array_record(told)})
 
     @classmethod
     def from_record(cls, record: RecordDict, *, num_targets: int) -> TrialReply:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+
+from common.counts import in_digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,24 @@ class ErrorSums:
     def __add__(self, other: ErrorSums) -> ErrorSums:
         """Return the sums over both sets of specimens."""
         return ErrorSums(**{name: getattr(self, name) + getattr(other, name) for name in _names()})
+
+    def to_tell(self) -> ErrorSums:
+        """Return the sums with those of the errors to three digits, as metrics are shown.
+
+        No sum of squares gets smaller than its sum of sizes allows.
+
+        Examples
+        --------
+        >>> measured = np.array([[1.0], [2.0], [3.0]])
+        >>> sums = ErrorSums.of(measured, measured + 0.51234, np.zeros(1)).to_tell()
+        >>> sums.absolute, sums.metrics(0)["mae"]
+        (array([1.54]), 0.5133333333333333)
+        """
+        absolute = in_digits(self.absolute, 3)
+        least = absolute**2 / np.maximum(self.count, 1.0)
+        return replace(
+            self, absolute=absolute, squared=np.maximum(in_digits(self.squared, 3), least)
+        )
 
     def metrics(self, target: int) -> dict[str, Any]:
         """Return ``r2``, ``mae``, ``rmse`` and ``num_specimens`` of one target.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.bundle import Model
-from common.counts import bucketed
+from common.counts import bucketed, in_digits
 from common.federation import Federation
 from common.provenance import Provenance
 from common.release import Release
@@ -43,7 +43,7 @@ def release_of(federation: Federation, result: RunResult) -> Release:
             labs=labs,
             num_examples=np.array([result.num_examples.get(lab, 0) for lab in labs], np.float64),
             left_out_count=count,
-            left_out_squared=squared,
+            left_out_squared=in_digits(squared, 3),
             errors=evaluation.total("errors"),
             baseline=evaluation.total("baseline"),
             calibration=evaluation.total("calibration"),

@@ -1,5 +1,6 @@
 """The lab's gate: what it answers, what may leave, and that what is rounded is still taken."""
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -261,6 +262,22 @@ def test_what_the_policy_keeps_back(tmp_path: Path) -> None:
         quiet.check_task("1", OWN_MODEL, TERMS.to_record())
     left_of = quiet.check_reply(EVALUATE, evaluation().to_record())
     assert EvaluateReply.from_record(left_of, num_targets=1).calibration is None
+
+
+def test_sums_of_errors_leave_with_three_digits_and_are_sums_that_can_be(tmp_path: Path) -> None:
+    for size, off in itertools.product((20, 23, 57), (1.2345, 4.4449, 9.87654)):
+        measured = np.linspace(100, 140, size)[:, None]
+        errors = ErrorSums.of(measured, measured + off, FEDERATION.target_shift)
+        asked = EvaluateReply(num_examples=size, errors=errors, baseline=errors).to_record()
+        left = gate(tmp_path).check_reply(EVALUATE, asked)
+        told = EvaluateReply.from_record(left, num_targets=1)
+        assert told.baseline is not None
+        for sums in (told.errors, told.baseline):
+            assert sums.absolute[0] == float(f"{size * off:.3g}") != errors.absolute[0]
+            assert sums.metrics(0)["mae"] == pytest.approx(off, rel=5e-3)
+            assert sums.metrics(0)["rmse"] == pytest.approx(off, rel=5e-3)
+            np.testing.assert_array_equal(sums.measured_squared, errors.measured_squared)
+        check_errors(told, 4 * size, FEDERATION)
 
 
 def test_trials_of_labs_own_heads_leave_with_two_digits_and_of_enough_specimens(
