@@ -168,7 +168,7 @@ def run_and_report(
         print_summary(outcome, console)
     message = (
         f"Written to {claimed}: federation.toml, report.html, result.json, rounds.jsonl, "
-        "predictions.csv, parity.png"
+        "predictions.csv, parity.png" + (", model/" if outcome.evidence.results else "")
     )
     Console(stderr=True).print(message, markup=False, highlight=False)
 

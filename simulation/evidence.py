@@ -44,6 +44,8 @@ class Evidence:
         Of each fold.
     models : list of Model
         The federated head of each fold.
+    results : list of RunResult
+        What each fold's federated run ended with.
     """
 
     spread: list[np.ndarray]
@@ -53,6 +55,7 @@ class Evidence:
     curve: list[CurvePoint] = field(default_factory=list)
     products: list[Products] = field(default_factory=list)
     models: list[Model] = field(default_factory=list)
+    results: list[RunResult] = field(default_factory=list)
 
     @classmethod
     def empty(cls, labs: Sequence[Specimens]) -> Evidence:
@@ -88,6 +91,7 @@ def note_federated(
     fingerprint = labs[0].federation.fingerprint()
     model = Model(head=head, standardiser=standardiser, fingerprint=fingerprint)
     evidence.models.append(model)
+    evidence.results.append(result)
     novelty = None if result.products is None else result.products.novelty
     for index, (lab, rows) in enumerate(zip(labs, held_out, strict=True)):
         features, federation = lab.held_out.features, lab.federation

@@ -1,4 +1,4 @@
-"""What a simulation leaves behind: result.json, predictions.csv, parity.png, a page."""
+"""What a simulation leaves behind: result.json, predictions.csv, parity.png, a page, a model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 import tomli_w
 
 from client.verdict import sentence
+from common.bundle import FOLDER_NAME as MODEL_FOLDER
 from common.federation import FILE_NAME, SIMULATION
 from common.files import write_atomically
 from common.metrics import as_finite
@@ -30,6 +31,7 @@ from simulation.crosslab import (
 from simulation.experiment import Outcome
 from simulation.page import simulation_report
 from simulation.parity import parity_png
+from simulation.released import simulated_release
 from simulation.scenarios.happened import scenario_record
 from simulation.verdict import gains
 
@@ -151,6 +153,8 @@ def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
     with one_thread():
         page = simulation_report(outcome, MODE_LABELS, closing_sentence(outcome))
     write_report(folder / REPORT, page)
+    if outcome.evidence.results:
+        simulated_release(outcome).write(folder / MODEL_FOLDER)
     write_atomically(folder / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 

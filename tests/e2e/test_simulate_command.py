@@ -298,7 +298,9 @@ def test_a_bad_image_costs_its_specimen_alone(
     assert "S03.png: is a truncated or damaged PNG file" in caplog.text
     (run,) = tmp_path.glob("runs/*")
     told = " ".join(done.stderr.split()).partition(f"Written to runs/{run.name}: ")[2]
-    assert sorted(told.split(", ")) == sorted(path.name for path in run.iterdir())
+    assert sorted(told.split(", ")) == sorted(
+        path.name + "/" * path.is_dir() for path in run.iterdir()
+    )
 
 
 def test_centralised_is_the_mode_that_tables_spell_so(

@@ -16,6 +16,7 @@ from client.specimens import Specimens
 from client.verdict import HOLD, JOIN, TOO_FEW, Gain
 from common.errors import DivergedError
 from common.federation import Federation
+from common.release import load_release
 from simulation.cli import MODE_NAMES
 from simulation.consortium import Consortium, groups_across
 from simulation.crosslab import cross_errors, feature_distances, left_out
@@ -23,6 +24,7 @@ from simulation.experiment import Outcome, folds_of_labs, run_experiment
 from simulation.modes import MODES
 from simulation.page import simulation_report
 from simulation.parity import TITLES, parity_png
+from simulation.released import simulated_release
 from simulation.report import MODE_LABELS, predictions_csv, result_record, write_run
 from simulation.summary import labs_table, print_summary
 from simulation.verdict import gains
@@ -158,6 +160,35 @@ def test_a_lab_may_be_named_anything(name: str, tmp_path: Path) -> None:
     assert not any(row["lab"].startswith(("=", "+", "-", "@")) for row in rows)
     write_run(outcome, result_record(outcome, {}), tmp_path / "run")
     assert (tmp_path / "run" / "result.json").is_file()
+    assert load_release(tmp_path / "run" / "model").intervals is not None
+
+
+def test_a_simulation_leaves_the_model_of_its_first_fold(tmp_path: Path) -> None:
+    outcome = experiment(lab("a"), lab("bb"), lab("ccc"))
+    write_run(outcome, result_record(outcome, {}), tmp_path)
+    found = load_release(tmp_path / "model")
+    first = outcome.evidence.models[0]
+    assert all((found.model.head[name] == array).all() for name, array in first.head.items())
+    # five of each lab, and none is too few to be told of where nobody hides anything
+    errors = simulated_release(outcome).provenance.errors
+    assert errors is not None and errors.count.tolist() == [15.0]
+    in_fold = [fold == 0 for fold in outcome.fold]
+    by_hand = [
+        np.abs(lab.targets - predicted)[rows]
+        for lab, predicted, rows in zip(
+            outcome.consortium.labs, outcome.predicted["federated"], in_fold, strict=True
+        )
+    ]
+    assert errors.absolute[0] == pytest.approx(np.concatenate(by_hand).sum(), rel=1e-9)
+    assert found.intervals is not None and np.isfinite(found.intervals.quantile).all()
+    assert found.novelty is not None
+
+
+def test_a_simulation_without_a_federated_run_leaves_no_model(tmp_path: Path) -> None:
+    consortium = Consortium(federation=agreement(), labs=(lab("a"), lab("bb")))
+    outcome = run_experiment(consortium, modes=("local",))
+    write_run(outcome, result_record(outcome, {}), tmp_path)
+    assert not (tmp_path / "model").exists()
 
 
 def test_labs_keep_their_names_in_a_plain_terminal() -> None:
