@@ -10,11 +10,15 @@ import numpy as np
 from client.evaluation import predict_in_units
 from client.training import plan_for, train_head
 from common.bundle import Model
-from common.components import product_with
+from common.components import num_components, principal_basis, product_with
 from common.federation import Federation
+from common.gram import GramSums
+from common.head import HeadArrays
 from common.projection import find_projection, first_head, folded, projected
+from common.ridge import fit_ridge
 from common.seeds import seed_for
 from common.standardise import Standardiser
+from common.threads import one_thread
 
 Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Features as extracted, of shape (n_specimens, n_features), to predictions in units."""
@@ -24,6 +28,8 @@ def train_alone(
     federation: Federation, features: np.ndarray, targets: np.ndarray, name: str
 ) -> Predictor:
     """Train a head on one table, with as many passes as a federated run makes.
+
+    Where the federation solves ridge regression, so does this.
 
     Parameters
     ----------
@@ -53,27 +59,40 @@ def train_own_model(
     federation: Federation, features: np.ndarray, targets: np.ndarray, name: str
 ) -> Model:
     """Train a head as `train_alone` does, and return it with the standardiser of its table."""
-    training = federation.training
     standardiser = fit_standardiser(federation, features, targets)
+    x, y = standardiser.features(features), standardiser.targets(targets)
+    solved = federation.training.strategy == "ridge"
+    return Model(
+        head=_solved(federation, x, y) if solved else _trained(federation, x, y, name),
+        standardiser=standardiser,
+        fingerprint=federation.fingerprint(),
+    )
+
+
+def _trained(federation: Federation, x: np.ndarray, y: np.ndarray, name: str) -> HeadArrays:
+    training = federation.training
     plan = plan_for(
         federation,
         epochs=training.rounds * training.local_epochs,
         seed=seed_for(training.seed, "train", name),
         proximal_mu=0.0,
     )
-    x = standardiser.features(features)
     projection = find_projection(federation, len(x), lambda basis: product_with(x, basis))
-    trained, _ = train_head(
-        first_head(federation),
-        projected(x, projection),
-        standardiser.targets(targets),
-        plan,
+    trained, _ = train_head(first_head(federation), projected(x, projection), y, plan)
+    return folded(trained, projection)
+
+
+def _solved(federation: Federation, x: np.ndarray, y: np.ndarray) -> HeadArrays:
+    """Solve ridge regression as the strategy does over all labs."""
+    basis = principal_basis(
+        lambda basis: product_with(x, basis),
+        federation.num_features,
+        num_components(federation.num_features, len(x), num_targets=y.shape[1]),
+        federation.training.seed,
     )
-    return Model(
-        head=folded(trained, projection),
-        standardiser=standardiser,
-        fingerprint=federation.fingerprint(),
-    )
+    assert basis is not None  # one table tells itself everything
+    with one_thread():
+        return fit_ridge(GramSums.of(x @ basis, y)).head(basis)
 
 
 def fit_standardiser(

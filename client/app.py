@@ -205,6 +205,7 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
             ),
             provenance=request.provenance,
             novelty=request.novelty,
+            baseline=request.baseline,
         )
         is_kept = release.is_in(lab.model_path)
         if not is_kept:

@@ -14,6 +14,7 @@ from client.alone import train_alone
 from client.evaluation import predict_in_units, second_half
 from client.lab import Lab
 from client.learning_curve import points_of, power_of
+from client.own_intervals import own_coverage
 from client.own_version import make_own_version
 from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
@@ -25,6 +26,7 @@ from common.report.content import (
     Evidence,
     InsideShare,
     LabReport,
+    LeftOut,
     ModeRow,
     OwnSpecimen,
     ParitySeries,
@@ -34,7 +36,7 @@ from common.units import symbol
 
 log = logging.getLogger(__name__)
 
-SHARED_LABEL, ALONE_LABEL = "shared model", "your specimens alone"
+SHARED_LABEL, ALONE_LABEL, LINE_LABEL = "shared model", "your specimens alone", "ridge"
 JOINED_LABEL = "joined, by the version that your lab would use"
 
 
@@ -95,6 +97,9 @@ def own_report(lab: Lab, release: Release) -> LabReport:
         if release.novelty is None
         else release.novelty.inside(standardiser.features(held_out.features))
     )
+    predicted = {SHARED_LABEL: shared, ALONE_LABEL: alone}
+    if release.baseline is not None:
+        predicted[LINE_LABEL] = predict_in_units(release.baseline, standardiser, held_out.features)
     importances, dependences = reasons(release.model, held_out, federation)
     return LabReport(
         head=head_of(
@@ -105,8 +110,10 @@ def own_report(lab: Lab, release: Release) -> LabReport:
         lab=lab.name,
         evidence=Evidence(
             targets=targets_of(federation),
-            modes=_modes(lab, {SHARED_LABEL: shared, ALONE_LABEL: alone}),
+            modes=_modes(lab, predicted),
             labs=tuple(lab_row(gain) for gain in gains),
+            calibration=own_coverage(lab, release, tried),
+            left_out=_left_out(release),
             importances=importances,
             dependences=dependences,
             inside=()
@@ -185,9 +192,25 @@ def _modes(lab: Lab, predicted: dict[str, np.ndarray]) -> tuple[ModeRow, ...]:
             sums = ErrorSums.of(lab.held_out.targets, values, lab.federation.target_shift)
             found = sums.metrics(column)
             if found["num_specimens"]:
-                shared = label == SHARED_LABEL
-                rows.append(ModeRow(target=target, label=label, is_shared=shared, **found))
+                row = ModeRow(
+                    target=target,
+                    label=label,
+                    is_shared=label == SHARED_LABEL,
+                    is_line=label == LINE_LABEL,
+                    **found,
+                )
+                rows.append(row)
     return tuple(rows)
+
+
+def _left_out(release: Release) -> tuple[LeftOut, ...]:
+    told = release.provenance
+    return tuple(
+        LeftOut(lab=lab, target=target, without=float(error))
+        for column, target in enumerate(release.federation.targets)
+        for lab, error in zip(told.labs, told.left_out_rmse[:, column], strict=True)
+        if np.isfinite(error)
+    )
 
 
 def _parity(
@@ -242,8 +265,14 @@ def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
     notes = [
         f"All of it is about the {len(lab.held_out)} specimens that this lab held out, one fifth; "
         "the choice of a version is tried on one half of them and made on the other. Intervals are "
-        "those that your next specimen gets: these specimens had a part in them."
+        "those that your next specimen gets: these specimens had a part in them. How often they "
+        "hold was tried on each half with those of the other."
     ]
+    if _left_out(release):
+        notes.append(
+            "Errors at labs that a model has not seen are root mean squares of ridge regression, "
+            "over the labs' training specimens."
+        )
     if release.novelty is None:
         notes.append(
             "No lab let its sums of products leave it: nobody can tell whether a specimen is "

@@ -21,14 +21,14 @@ from safetensors.numpy import save as save_tensors
 
 from client.alignment import Alignment
 from client.choice import OFFSET, SHARED, Choice, choose
-from client.evaluation import calibrate, second_half
+from client.evaluation import second_half
 from client.lab import Lab
-from client.uncertainty import spread_in_units
+from client.own_intervals import own_intervals
 from client.versions import Versions
 from common.errors import RequestError, StateError
 from common.federation import Federation
 from common.files import write_atomically
-from common.intervals import GRID, LEVELS, Intervals, score_counts, shrunk
+from common.intervals import GRID, LEVELS, Intervals
 from common.release import Release, ReleasedModel, read_intervals
 from common.release_check import require_intervals
 
@@ -128,7 +128,7 @@ def make_own_version(lab: Lab, release: Release) -> tuple[OwnVersion, np.ndarray
         versions=versions,
         chosen=tuple(choice.version for choice in choices),
         offset=np.array([choice.offset for choice in choices]),
-        intervals=_intervals(lab, release, tried),
+        intervals=own_intervals(lab, release, tried),
     )
     return own, tried
 
@@ -212,18 +212,6 @@ def _choice(lab: Lab, predictions: dict[str, np.ndarray], column: int) -> Choice
     halves = second_half(lab.held_out, lab.federation.training.seed).astype(np.int64)
     of_target = {name: predicted[:, column] for name, predicted in predictions.items()}
     return choose(lab.held_out.targets[:, column], of_target, halves)
-
-
-def _intervals(lab: Lab, release: Release, tried: np.ndarray) -> Intervals:
-    """Calibrate on the lab's own residuals, and on a share of those that the others told."""
-    model, held_out, told = release.model, lab.held_out, release.provenance.calibration
-    head, standardiser = model.head, model.standardiser
-    shared = calibrate(head, standardiser, held_out, lab.federation, None).counts.sum(axis=0)
-    spread = spread_in_units(head, standardiser, held_out.features, lab.federation)
-    own = score_counts(np.abs(held_out.targets - tried) / spread)
-    everyone = np.zeros_like(own) if told is None else told.counts.sum(axis=0)
-    # this lab's own are among everyone's, unless it kept them back
-    return Intervals.calibrated(shrunk(own, np.maximum(everyone - shared, 0.0)))
 
 
 def _versions(arrays: dict[str, np.ndarray], released: ReleasedModel) -> Versions:

@@ -9,7 +9,6 @@ from pydantic import Field
 from common.configuration import Section, parse, read_toml
 from common.errors import ConfigurationError
 from common.federation import Federation
-from common.report.content import MOST_LABS
 
 TRAIN_LOSS, ERROR_SUMS, CALIBRATION_SUMS, GRAM_SUMS, OWN_MODEL = METRICS = (
     "train-loss",
@@ -33,7 +32,8 @@ DEFAULT_POLICY = f"""\
 # held-out specimens (without them, your lab is missing in the table of results); counts of how
 # large these errors are, from which intervals follow; sums of products of features, from which
 # the linear baseline, novelty and each lab's contribution follow; and, only where the agreement
-# has cross_evaluation, a head that your lab trains alone and that all other labs get to try.
+# has cross_evaluation, a head that your lab trains alone, with the means and spreads of its
+# features and targets, which all other labs get to try.
 metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}", "{OWN_MODEL}"]
 
 # true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
@@ -49,9 +49,10 @@ rounds_per_day = 2000
 evaluations_per_day = 1
 
 # How many different heads of single labs are tried on your held-out specimens in 24 hours, where
-# the agreement has cross_evaluation; a run asks for one of each lab. Of each try a mean error
-# leaves, rounded to two digits.
-trials_per_day = {MOST_LABS}
+# the agreement has cross_evaluation; a run asks for one of each lab, and those beyond this number
+# are missing in its matrix. Of each try a mean error leaves, rounded to two digits. A coordinator
+# could make up heads that ask for certain specimens: 0 lets none be tried.
+trials_per_day = 20
 """
 
 
@@ -63,7 +64,7 @@ class Policy(Section):
     round_counts: bool = False
     rounds_per_day: int = Field(default=2000, ge=1)
     evaluations_per_day: int = Field(default=1, ge=1)
-    trials_per_day: int = Field(default=MOST_LABS, ge=1)
+    trials_per_day: int = Field(default=20, ge=0)
 
 
 def load_policy(path: Path, federation: Federation) -> Policy:

@@ -425,12 +425,11 @@ class EvaluateRequest:
         reader = RecordReader(record, RequestError)
         model = ModelRequest.from_record(record, shapes=shapes)
         num_features = len(model.standardiser.feature_mean)
-        baseline = None
-        if BASELINE in record:
-            linear = linear_shapes(num_features, len(model.standardiser.target_mean))
-            baseline = reader.arrays(BASELINE, linear, "float32")
+        num_targets = len(model.standardiser.target_mean)
         return cls(
-            model=model, baseline=baseline, novelty=_read_novelty(record, reader, num_features)
+            model=model,
+            baseline=_read_baseline(record, reader, num_features, num_targets),
+            novelty=_read_novelty(record, reader, num_features),
         )
 
 
@@ -553,11 +552,14 @@ class ReleaseRequest:
         Sums over labs; by lab, names, rounded numbers of specimens, and how ridge regression over
         the others does there.
     novelty : Novelty, optional
+    baseline : mapping of name to ndarray, optional
+        The linear head of ridge regression, for the lab's own report.
     """
 
     model: ModelRequest
     provenance: Provenance
     novelty: Novelty | None = None
+    baseline: HeadArrays | None = None
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
@@ -573,6 +575,8 @@ class ReleaseRequest:
             record[CALIBRATION_SUMS] = array_record(vars(told.calibration))
         if self.novelty is not None:
             record[NOVELTY] = array_record(self.novelty.arrays())
+        if self.baseline is not None:
+            record[BASELINE] = array_record(self.baseline)
         return record
 
     @classmethod
@@ -601,6 +605,7 @@ class ReleaseRequest:
                 **arrays,
             ),
             novelty=_read_novelty(record, reader, num_features),
+            baseline=_read_baseline(record, reader, num_features, num_targets),
         )
 
 
@@ -722,6 +727,14 @@ def _read_novelty(record: RecordDict, reader: RecordReader, num_features: int) -
     directions = reader.columns(NOVELTY, "directions", MOST_COMPONENTS)
     expected = Novelty.shapes(num_features, directions)
     return Novelty.from_arrays(reader.arrays(NOVELTY, expected, "float64"))
+
+
+def _read_baseline(
+    record: RecordDict, reader: RecordReader, num_features: int, num_targets: int
+) -> HeadArrays | None:
+    if BASELINE not in record:
+        return None
+    return reader.arrays(BASELINE, linear_shapes(num_features, num_targets), "float32")
 
 
 def _read_errors(reader: RecordReader, key: str, num_targets: int) -> ErrorSums:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tomli_w
@@ -38,6 +39,10 @@ from common.release_check import (
 )
 from common.sealed import SUMS, read_sealed, sums_of, write_sealed
 
+if TYPE_CHECKING:
+    # torch comes with it
+    from common.head import HeadArrays
+
 INTERVALS_FILE, NOVELTY_FILE = "intervals.safetensors", "novelty.safetensors"
 CARD_FILE, VERSIONS_FILE = "card.md", "versions.json"
 
@@ -57,12 +62,16 @@ class Release:
     ----------
     novelty : Novelty or None
         None where no lab let its sums of products leave it.
+    baseline : mapping of name to ndarray, or None
+        The linear head of ridge regression: reports compare with it, and it is no part of the
+        folder.
     """
 
     federation: Federation
     model: Model
     provenance: Provenance
     novelty: Novelty | None = None
+    baseline: HeadArrays | None = None
 
     @cached_property
     def files(self) -> dict[str, bytes]:

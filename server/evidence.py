@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.ridge import RidgeFit, fit_ridge
 from server.contribution import leave_one_lab_out
+
+if TYPE_CHECKING:
+    # torch comes with it
+    from common.head import HeadArrays
 
 Kind = Literal["errors", "baseline", "calibration"]
 
@@ -54,6 +58,11 @@ class Products:
     def ridge(self) -> RidgeFit:
         """Ridge regression over all labs: the baseline."""
         return fit_ridge(self.total)
+
+    @property
+    def baseline(self) -> HeadArrays:
+        """Ridge regression as a head over features."""
+        return self.ridge.head(self.basis)
 
     @cached_property
     def left_out(self) -> dict[str, RidgeFit]:

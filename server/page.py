@@ -89,7 +89,10 @@ def _modes(federation: Federation, evaluation: Evaluation) -> tuple[ModeRow, ...
         for label, total, is_shared in kinds:
             if total is not None:
                 found = total.metrics(column)
-                rows.append(ModeRow(target=target, label=label, is_shared=is_shared, **found))
+                row = ModeRow(
+                    target=target, label=label, is_shared=is_shared, is_line=not is_shared, **found
+                )
+                rows.append(row)
     return tuple(rows)
 
 

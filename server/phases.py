@@ -179,8 +179,7 @@ class Coordinator(ProductPhases, CrossEvaluation):
             quarantined=quarantined,
             out=tuple(sorted(out)),
         )
-        head = products.ridge.head(products.basis)
-        return RoundState(server_round=1, head=head, history=(record,)), products
+        return RoundState(server_round=1, head=products.baseline, history=(record,)), products
 
     def evaluate(
         self, head: HeadArrays, standardiser: Standardiser, products: Products | None
@@ -198,7 +197,7 @@ class Coordinator(ProductPhases, CrossEvaluation):
 
         record = EvaluateRequest(
             model=ModelRequest(terms=self._terms, head=head, standardiser=standardiser),
-            baseline=products.ridge.head(products.basis) if products else None,
+            baseline=products.baseline if products else None,
             novelty=products.novelty if products else None,
         ).to_record()
         requests = [message_to(node, EVALUATE, record) for node in self.roster.names]
@@ -230,7 +229,10 @@ class Coordinator(ProductPhases, CrossEvaluation):
             terms=self._terms, head=release.model.head, standardiser=release.model.standardiser
         )
         record = ReleaseRequest(
-            model=model, provenance=release.provenance, novelty=release.novelty
+            model=model,
+            provenance=release.provenance,
+            novelty=release.novelty,
+            baseline=release.baseline,
         ).to_record()
         nodes = [node for node in self.roster.names if self.roster.name(node) in labs]
         self._ask([message_to(node, RELEASE, record) for node in nodes], check)

@@ -49,6 +49,7 @@ def release_of(federation: Federation, result: RunResult) -> Release:
             calibration=evaluation.total("calibration"),
         ),
         novelty=(None if result.products is None else evaluation.novelty(result.products.novelty)),
+        baseline=None if result.products is None else result.products.baseline,
     )
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from common.counts import bucketed
 from common.errors import ReplyError
 from common.federation import Federation
-from common.head import HeadArrays
+from common.head import HeadArrays, federation_shapes, initial_head
 from common.messages import (
     ComponentsReply,
     GramReply,
     HandshakeReply,
+    OwnModelReply,
     StatisticsReply,
     Terms,
     TrainReply,
@@ -123,6 +124,42 @@ def check_update(reply: TrainReply, head: HeadArrays, num_examples: int) -> None
     allowed = LARGEST_STEP * (1.0 + _norm(head))
     if not moved <= allowed:
         raise ReplyError(f"the head moved by {moved:.3g}, more than {allowed:.3g}")
+
+
+def check_own_model(reply: OwnModelReply, num_examples: int, federation: Federation) -> None:
+    """Check a head that a lab has trained alone, before other labs get to try it.
+
+    Raises
+    ------
+    ReplyError
+        If the number of specimens is another one, or no specimens inside the federation's ranges
+        have such means and spreads, or the head is absurdly large.
+    """
+    check_number(reply.num_examples, num_examples)
+    standardiser = reply.standardiser
+    if not np.array_equal(standardiser.feature_weight, federation.feature_weight):
+        raise ReplyError("own model: the features' weights are not those of the agreement")
+    low, high = np.array(_ranges(federation)).T
+    # a column that does not vary has the scale 1
+    widest = np.maximum((high - low) / 2 * (1 + ROUNDING), 1.0)
+    for mean, scale, lowest, highest, most in (
+        (standardiser.target_mean, standardiser.target_scale, low, high, widest),
+        (
+            standardiser.feature_mean,
+            standardiser.feature_scale,
+            -LARGEST_FEATURE,
+            LARGEST_FEATURE,
+            LARGEST_FEATURE,
+        ),
+    ):
+        if (mean < lowest).any() or (mean > highest).any():
+            raise ReplyError("own model: a mean lies outside what can be")
+        if (scale <= 0).any() or (scale > most).any():
+            raise ReplyError("own model: a spread that no specimens have")
+    size = _norm(reply.head)
+    allowed = LARGEST_STEP * (1.0 + _norm(initial_head(federation_shapes(federation), 0)))
+    if not size <= allowed:
+        raise ReplyError(f"own model: the head's norm is {size:.3g}, more than {allowed:.3g}")
 
 
 def check_product(reply: ComponentsReply, num_examples: int, federation: Federation) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from common.counts import HELD_OUT_ONE_IN, bucketed, largest_behind
 from common.errors import ReplyError
 from common.federation import Federation
-from common.messages import EvaluateReply
+from common.messages import EvaluateReply, TrialReply
 from common.metrics import ErrorSums
 from common.standardise import Moments
 from server.screening import check_moments, check_ranges
@@ -43,6 +43,24 @@ def check_errors(
     if reply.baseline is not None:
         _check_error_sums(reply, reply.baseline, federation)
     check_calibration(reply)
+
+
+def check_trial(trial: TrialReply, num_examples: int, one_in: int = HELD_OUT_ONE_IN) -> None:
+    """Check what a lab tells of another one's head: whole counts, no more than it can hold out.
+
+    How large an error is says as much of the head as of the lab that tried it: it puts nobody out.
+
+    Raises
+    ------
+    ReplyError
+        Names what cannot be.
+    """
+    count = trial.count
+    if (count != np.round(count)).any():
+        raise ReplyError("trial: a count is not a whole number")
+    if ((count == 0) & (trial.error != 0)).any():
+        raise ReplyError("trial: an error over no specimens is not zero")
+    _check_held_out(int(count.max()), num_examples, one_in)
 
 
 def _check_held_out(held_out: int, num_examples: int, one_in: int) -> None:

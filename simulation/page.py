@@ -6,6 +6,7 @@ import numpy as np
 
 from client.report_rows import lab_row, reasons
 from client.specimens import Specimens
+from common.metrics import ErrorSums
 from common.report.content import (
     MOST_LABS,
     CalibrationRow,
@@ -86,9 +87,32 @@ def _modes(outcome: Outcome, labels: dict[str, str]) -> tuple[ModeRow, ...]:
     for target in outcome.consortium.federation.targets:
         for mode in outcome.predicted:
             found = outcome.metrics(mode)[target]
-            row = ModeRow(target=target, label=labels[mode], is_shared=mode == "federated", **found)
+            row = ModeRow(
+                target=target,
+                label=labels[mode],
+                is_shared=mode == "federated",
+                is_line=mode == "ridge",
+                **found,
+            )
             rows.append(row)
-    return tuple(rows)
+    return (*rows, *_ridge_beside(outcome, labels))
+
+
+def _ridge_beside(outcome: Outcome, labels: dict[str, str]) -> list[ModeRow]:
+    """Return ridge regression as every federated run has it, where it did not run as a mode."""
+    if "ridge" in outcome.predicted or not outcome.evidence.products:
+        return []
+    consortium, predicted = outcome.consortium, outcome.evidence.versions["ridge"]
+    shift = consortium.federation.target_shift
+    first, *others = [
+        ErrorSums.of(lab.targets, values, shift)
+        for lab, values in zip(consortium.labs, predicted, strict=True)
+    ]
+    total = sum(others, start=first)
+    return [
+        ModeRow(target=target, label=labels["ridge"], is_line=True, **total.metrics(column))
+        for column, target in enumerate(consortium.federation.targets)
+    ]
 
 
 def _rounds(outcome: Outcome) -> tuple[TrainingRound, ...]:

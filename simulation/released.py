@@ -24,7 +24,7 @@ def simulated_release(outcome: Outcome) -> Release:
     """
     result, federation = outcome.evidence.results[0], outcome.consortium.federation
     head, standardiser, products = result.head, result.standardiser, result.products
-    ridge = None if products is None else products.ridge.head(products.basis)
+    ridge = None if products is None else products.baseline
     novelty = None if products is None else products.novelty
     held_out = {
         lab.lab: lab.take(fold == 0)

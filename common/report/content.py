@@ -53,7 +53,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class ModeRow:
-    """How well one way of training predicts a target on held-out specimens, in its unit."""
+    """How well one way of training predicts a target on held-out specimens, in its unit.
+
+    Attributes
+    ----------
+    is_line : bool
+        Whether it is the linear baseline, which the shared model must beat.
+    """
 
     target: str
     label: str
@@ -62,6 +68,7 @@ class ModeRow:
     mae: float | None
     rmse: float | None
     is_shared: bool = False
+    is_line: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

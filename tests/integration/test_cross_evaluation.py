@@ -145,6 +145,14 @@ def put(record: str, name: str, value: float) -> Callable[[Message], Message]:
         (OWN_MODEL, "standardiser", "feature_mean", np.inf, "infinity"),
         (TRIAL, "trial-errors", "error", -1.0, "below zero"),
         (TRIAL, "trial-errors", "error", np.nan, "NaN"),
+        (TRIAL, "trial-errors", "count", 1e12, "specimens held out beside 16"),
+        (TRIAL, "trial-errors", "count", 0.5, "whole number"),
+        (TRIAL, "trial-errors", "count", 0.0, "over no specimens"),
+        (OWN_MODEL, "arrays", "0.weight", 1e30, "the head's norm is"),
+        (OWN_MODEL, "standardiser", "target_scale", 1e200, "a spread that no specimens have"),
+        (OWN_MODEL, "standardiser", "feature_scale", 0.0, "a spread that no specimens have"),
+        (OWN_MODEL, "standardiser", "target_mean", -1.0, "a mean lies outside"),
+        (OWN_MODEL, "standardiser", "feature_weight", 9.0, "weights are not those"),
     ],
 )
 def test_law_6_a_broken_reply_puts_its_lab_out_and_costs_no_other(
@@ -157,6 +165,38 @@ def test_law_6_a_broken_reply_puts_its_lab_out_and_costs_no_other(
     for own in ("aachen", "celle"):
         for other in ("aachen", "celle"):
             np.testing.assert_array_equal(result.crossed[own][other], expected[own][other])
+    assert list(result.crossed) == ["aachen", "celle"]
+    assert all(list(row) == ["aachen", "celle"] for row in result.crossed.values())
+
+
+def test_an_error_beyond_the_targets_range_is_no_number_to_show() -> None:
+    labs = labs_of(consortium(agreement()))
+    result = run(labs, changed("bremen", TRIAL, put("trial-errors", "error", 60.0)))
+    assert result.excluded == {}
+    # strength ranges over 200, modulus over 50
+    assert matrix(result.crossed, 0)[:, 1].tolist() == [60.0] * 3
+    assert np.isnan(matrix(result.crossed, 1)[:, 1]).all()
+
+
+def test_heads_are_tried_in_an_order_that_is_not_that_of_the_names() -> None:
+    found = consortium(agreement())
+    labs = labs_of(found)
+    tried: list[float] = []
+
+    def listening(honest: ClientApp) -> ClientApp:
+        class Listening(ClientApp):
+            def __call__(self, message: Message, context: Context) -> Message:
+                if message.metadata.message_type == TRIAL and context.node_config["lab"] == "celle":
+                    arrays = message.content.array_records["standardiser"]
+                    tried.append(float(arrays["target_mean"].numpy()[0]))
+                return honest(message, context)
+
+        return Listening()
+
+    run(labs, listening)
+    means = [float(lab.training.targets[:, 0].mean()) for lab in labs.values()]
+    assert sorted(tried) == pytest.approx(sorted(means))
+    assert tried != pytest.approx(means)
 
 
 def test_a_lab_that_keeps_its_head_back_still_tries_the_others() -> None:

@@ -163,6 +163,24 @@ def test_a_lab_may_be_named_anything(name: str, tmp_path: Path) -> None:
     assert load_release(tmp_path / "run" / "model").intervals is not None
 
 
+def test_who_solves_ridge_regression_together_is_compared_with_who_solves_it_alone() -> None:
+    data = agreement().model_dump() | {"head": {"hidden": ()}}
+    data["training"] |= {"strategy": "ridge", "rounds": 1}
+    labs = lab("a", 40), lab("bb", 30, 100 + np.arange(30))
+    federation = Federation.model_validate(data)
+    found = run_experiment(
+        Consortium(federation=federation, labs=labs), modes=("federated", "centralized", "local")
+    )
+    for ours, pooled in zip(
+        found.predicted["federated"], found.predicted["centralized"], strict=True
+    ):
+        np.testing.assert_allclose(ours, pooled, rtol=1e-4)
+    for index, alone in enumerate(labs):
+        consortium = Consortium(federation=federation, labs=(alone,))
+        by_itself = run_experiment(consortium, modes=("federated",)).predicted["federated"][0]
+        np.testing.assert_allclose(found.predicted["local"][index], by_itself, rtol=1e-4)
+
+
 def test_a_simulation_leaves_the_model_of_its_first_fold(tmp_path: Path) -> None:
     outcome = experiment(lab("a"), lab("bb"), lab("ccc"))
     write_run(outcome, result_record(outcome, {}), tmp_path)

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 
 from client.app import client_app
 from client.choice import ALIGNED, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
-from client.evaluation import calibrate, predict_in_units
+from client.evaluation import calibrate, predict_in_units, second_half
 from client.lab import Lab, split_lab
 from client.own_report import own_report, write_own_report
 from client.own_version import load_own_version, make_own_version, own_path
@@ -243,6 +243,39 @@ def test_a_labs_report_compares_what_it_would_have_alone(tmp_path: Path) -> None
     assert len(report.specimens) == 2 * len(made.held_out)
     assert all(one.lower < one.predicted < one.upper for one in report.specimens
                if one.lower is not None and one.upper is not None)  # fmt: skip
+
+
+def test_a_labs_report_has_the_line_to_beat_and_whether_intervals_hold_there(
+    tmp_path: Path,
+) -> None:
+    result, labs = run(tmp_path)
+    made, release = labs["a"], release_of(FEDERATION, result)
+    evidence = own_report(made, release).evidence
+    line = [row for row in evidence.modes if row.is_line]
+    errors = result.evaluation.baseline["a"]
+    assert [row.mae for row in line] == [
+        pytest.approx(errors.metrics(column)["mae"]) for column in (0, 1)
+    ]
+    assert {row.lab for row in evidence.left_out} == set(labs)
+    # by hand, of the second target at 90 %: each half by the other's quantile and the other labs'
+    _, tried = make_own_version(made, release)
+    spread = spread_in_units(result.head, result.standardiser, made.held_out.features, FEDERATION)
+    scores = np.abs(made.held_out.targets - tried) / spread
+    others = sum(
+        calibrate(
+            result.head, result.standardiser, labs[name].held_out, FEDERATION, None
+        ).counts.sum(axis=0)
+        for name in ("b", "c")
+    )
+    second = second_half(made.held_out, FEDERATION.training.seed)
+    held = []
+    for half in (second, ~second):
+        quantile = quantiles(shrunk(score_counts(scores[~half]), others), (0.9,))[0, 1]
+        held += (scores[half, 1] <= quantile).tolist()
+    (found,) = [row for row in evidence.calibration if row.target == "modulus" and row.level == 0.9]
+    assert found.lab == "a" and found.num_specimens == len(made.held_out) == len(held)
+    assert found.coverage == pytest.approx(np.mean(held))
+    assert 0.0 < np.mean(held) < 1.0
 
 
 def test_a_report_that_cannot_be_written_keeps_no_model_back(

@@ -329,6 +329,29 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
     assert page.count("–</td>") == 5
 
 
+def test_it_is_said_whether_the_shared_model_beats_the_line() -> None:
+    def rows(target: str, shared: float, line: float) -> tuple[ModeRow, ...]:
+        return tuple(
+            ModeRow(target=target, label="x", num_specimens=9, r2=0.5, mae=mae, rmse=mae, **kind)
+            for mae, kind in ((shared, {"is_shared": True}), (line, {"is_line": True}))
+        )
+
+    modes = {name: rows(name, *maes) for name, maes in {"a": (1.0, 2.0), "b": (2.0, 1.0)}.items()}
+    targets = tuple(Target(name=name, unit="MPa") for name in modes)
+
+    def page(*names: str) -> str:
+        shown = tuple(row for name in names for row in modes[name])
+        return render(
+            CoordinatorReport(head=head(), evidence=Evidence(targets=targets, modes=shown))
+        )
+
+    assert "it does for a, and does not for b." in page("a", "b")
+    assert "it does not for b." in page("b") and "it does for a." in page("a")
+    assert "line that it must beat" not in render(
+        CoordinatorReport(head=head(), evidence=Evidence(targets=targets, modes=modes["a"][:1]))
+    )
+
+
 def test_names_are_text_and_never_markup_or_mathematics() -> None:
     page = render(simulation_report(80))
     assert "<b>" not in page
