@@ -73,6 +73,8 @@ def test_law_3_a_run_over_the_link_has_the_bits_of_a_run_in_one_process(
     assert "S01" not in page.read_text()
     assert ("mean absolute error of each model at each lab" in page.read_text()) is agreed
     assert all((site.state(lab) / "report.html").is_file() for lab in LABS)
+    assert "What a new lab would get" in page.read_text()
+    assert "What each lab adds to the others" not in page.read_text()
     page.unlink()
     assert site.do("server", "report", "--state", site.server, "--contributions").exit_code == 0
-    assert "What a new lab would get" in page.read_text()
+    assert "What each lab adds to the others" in page.read_text()
