@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 
 from client.alone import train_own_model
 from client.evaluation import calibrate, evaluate
+from client.judgement import judge
 from client.lab import Lab
 from client.opening import open_lab
 from client.own_report import report_path, write_own_report
@@ -207,14 +208,27 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
             novelty=request.novelty,
             baseline=request.baseline,
         )
-        is_kept = release.is_in(lab.model_path)
-        if not is_kept:
-            keep_own_version(lab, release, lab.model_path)
-            release.write(lab.model_path)
-        # it takes a training of the lab's own: what a run is for is there before
-        if not is_kept or not report_path(lab.model_path).exists():
-            write_own_report(lab, release, lab.model_path)
+        _keep(lab, release, lab.model_path)
     return ReleaseReply(fingerprint=fingerprint).to_record()
+
+
+def _keep(lab: Lab, release: Release, path: Path) -> None:
+    """Keep a model, and beside it the lab's own version and report, unless they are there."""
+    if not release.is_in(path):
+        # judging takes a training of the lab's own: what a run is for is there before
+        release.write(path)
+    elif report_path(path).exists():
+        return
+    try:
+        judged = judge(lab, release)
+    except RequestError as error:
+        log.warning("neither a version of this lab's own nor a report: %s", error)
+    except Exception:
+        # the model is what a lab has waited for: nothing beside it may keep it from it
+        log.exception("neither a version of this lab's own nor a report")
+    else:
+        keep_own_version(judged.own, release.digest, path)
+        write_own_report(lab, release, judged, path)
 
 
 def answered(message: Message, answer: Callable[[], RecordDict]) -> Message:

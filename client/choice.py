@@ -15,6 +15,8 @@ import numpy as np
 SHARED, PERSONALISED, OFFSET = "shared", "personalised", "with an offset"
 ALIGNED, CORAL = "on aligned features", "on aligned features (CORAL)"
 OWN_VERSIONS = (PERSONALISED, ALIGNED, CORAL)
+ALONE = "trained on this lab's specimens alone"
+"""No version of the shared head: what a lab stays with where joining is clearly worse."""
 
 FEWEST = 5
 """Specimens that a choice is made on at least."""

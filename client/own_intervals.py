@@ -16,7 +16,9 @@ from common.release import Release
 from common.report.content import CalibrationRow
 
 
-def own_intervals(lab: Lab, release: Release, tried: np.ndarray) -> Intervals:
+def own_intervals(
+    lab: Lab, release: Release, tried: np.ndarray, stays_alone: np.ndarray
+) -> Intervals:
     """Calibrate on the lab's held-out specimens, and on a share of what the others told.
 
     Parameters
@@ -24,13 +26,18 @@ def own_intervals(lab: Lab, release: Release, tried: np.ndarray) -> Intervals:
     lab : Lab
     release : Release
     tried : ndarray of shape (n_held_out, n_targets), in the targets' units
-        Each held-out specimen by the version that was chosen without it.
+        Each held-out specimen by what was chosen without it.
+    stays_alone : ndarray of shape (n_targets,), bool
+        Targets that are predicted by a head of the lab's own: other labs' scores say nothing of it.
     """
     scores, _ = _scores(lab, release, tried)
-    return Intervals.calibrated(shrunk(score_counts(scores), _of_others(lab, release, scores)))
+    others = _of_others(lab, release, stays_alone)
+    return Intervals.calibrated(shrunk(score_counts(scores), others))
 
 
-def own_coverage(lab: Lab, release: Release, tried: np.ndarray) -> tuple[CalibrationRow, ...]:
+def own_coverage(
+    lab: Lab, release: Release, tried: np.ndarray, stays_alone: np.ndarray
+) -> tuple[CalibrationRow, ...]:
     """Try on each half of the held-out specimens the intervals that the other half gives.
 
     Parameters
@@ -38,6 +45,7 @@ def own_coverage(lab: Lab, release: Release, tried: np.ndarray) -> tuple[Calibra
     lab : Lab
     release : Release
     tried : ndarray of shape (n_held_out, n_targets), in the targets' units
+    stays_alone : ndarray of shape (n_targets,), bool
 
     Returns
     -------
@@ -45,7 +53,7 @@ def own_coverage(lab: Lab, release: Release, tried: np.ndarray) -> tuple[Calibra
         None of a target, or a level, that no specimen has an interval for.
     """
     scores, spread = _scores(lab, release, tried)
-    others = _of_others(lab, release, scores)
+    others = _of_others(lab, release, stays_alone)
     second = second_half(lab.held_out, lab.federation.training.seed)
     quantile = np.empty((len(LEVELS), *tried.shape))
     for half in (second, ~second):
@@ -76,11 +84,10 @@ def _scores(lab: Lab, release: Release, tried: np.ndarray) -> tuple[np.ndarray, 
     return np.abs(lab.held_out.targets - tried) / spread, spread
 
 
-def _of_others(lab: Lab, release: Release, scores: np.ndarray) -> np.ndarray:
+def _of_others(lab: Lab, release: Release, stays_alone: np.ndarray) -> np.ndarray:
     """Return everyone's counts without this lab's own, which are among them unless kept back."""
     told, model = release.provenance.calibration, release.model
-    if told is None:
-        return np.zeros_like(score_counts(scores))
     own = calibrate(model.head, model.standardiser, lab.held_out, lab.federation, None)
-    others: np.ndarray = np.maximum(told.counts.sum(axis=0) - own.counts.sum(axis=0), 0.0)
-    return others
+    everyone = 0.0 if told is None else told.counts.sum(axis=0)
+    others = np.maximum(everyone - own.counts.sum(axis=0), 0.0)
+    return np.where(stays_alone[:, None], 0.0, others)

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from client.alone import train_alone
-from client.evaluation import predict_in_units, second_half
+from client.evaluation import predict_in_units
+from client.judgement import Judgement
 from client.lab import Lab
-from client.learning_curve import points_of, power_of
 from client.own_intervals import own_coverage
-from client.own_version import make_own_version
 from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
-from client.verdict import NO_DIFFERENCE, TOO_FEW, Comparison, Gain, gain_of
+from client.verdict import NO_DIFFERENCE, TOO_FEW, Gain
 from common.errors import CrossplyError
 from common.metrics import ErrorSums, as_finite
 from common.release import Release
@@ -51,13 +49,13 @@ def report_path(model: Path) -> Path:
     return model.parent / "report.html"
 
 
-def write_own_report(lab: Lab, release: Release, model: Path) -> None:
+def write_own_report(lab: Lab, release: Release, judged: Judgement, model: Path) -> None:
     """Write the lab's report; a run does not fail for want of one, the lab's log says why."""
     # matplotlib comes with it, and a lab that waits needs none
     from common.report.page import write_report
 
     try:
-        write_report(report_path(model), own_report(lab, release))
+        write_report(report_path(model), own_report(lab, release, judged))
     except (CrossplyError, OSError) as error:
         log.warning("no report of this run: %s", error)
     except Exception:
@@ -65,39 +63,33 @@ def write_own_report(lab: Lab, release: Release, model: Path) -> None:
         log.exception("no report of this run")
 
 
-def own_report(lab: Lab, release: Release) -> LabReport:
+def own_report(lab: Lab, release: Release, judged: Judgement) -> LabReport:
     """Compare the released model with one that the lab trains alone, on its held-out specimens.
 
     Parameters
     ----------
     lab : Lab
     release : Release
+    judged : Judgement
 
     Raises
     ------
-    DivergedError
-        If training alone does not stay finite.
     RequestError
         If a prediction is not finite.
     """
     federation, held_out = lab.federation, lab.held_out
     head, standardiser = release.model.head, release.model.standardiser
     shared = predict_in_units(head, standardiser, held_out.features)
-    training = lab.training
-    alone = train_alone(federation, training.features, training.targets, lab.name)(
-        held_out.features
-    )
-    own, tried = make_own_version(lab, release)
-    gains = _gains(lab, release, alone, own.versions.predictions(held_out.features))
     spread = spread_in_units(head, standardiser, held_out.features, federation)
+    stays = judged.own.stays_alone
     # the last level is that of 90 %
-    lower, upper = (ends[-1] for ends in own.intervals.around(tried, spread))
+    half = judged.own.intervals.quantile[-1] * spread
     inside = (
         None
         if release.novelty is None
         else release.novelty.inside(standardiser.features(held_out.features))
     )
-    predicted = {SHARED_LABEL: shared, ALONE_LABEL: alone}
+    predicted = {SHARED_LABEL: shared, ALONE_LABEL: judged.alone}
     if release.baseline is not None:
         predicted[LINE_LABEL] = predict_in_units(release.baseline, standardiser, held_out.features)
     importances, dependences = reasons(release.model, held_out, federation)
@@ -105,14 +97,14 @@ def own_report(lab: Lab, release: Release) -> LabReport:
         head=head_of(
             federation,
             title=f"{federation.name}: what the run is worth to {lab.name}",
-            verdict=own_sentence(gains),
+            verdict=own_sentence(judged.gains),
         ),
         lab=lab.name,
         evidence=Evidence(
             targets=targets_of(federation),
             modes=_modes(lab, predicted),
-            labs=tuple(lab_row(gain) for gain in gains),
-            calibration=own_coverage(lab, release, tried),
+            labs=tuple(lab_row(gain) for gain in judged.gains),
+            calibration=own_coverage(lab, release, judged.used, stays),
             left_out=_left_out(release),
             importances=importances,
             dependences=dependences,
@@ -123,8 +115,9 @@ def own_report(lab: Lab, release: Release) -> LabReport:
             ),
             notes=_notes(lab, release),
         ),
-        parity=_parity(lab, tried, alone, (lower, upper)),
-        specimens=_specimens(lab, tried, (lower, upper), inside),
+        # intervals of a target that stays alone are not about the shared head
+        parity=_parity(lab, judged, np.where(stays, np.nan, half)),
+        specimens=_specimens(lab, judged.used, half, inside),
     )
 
 
@@ -156,35 +149,6 @@ join.'
     return f"On specimens that your lab held out, the error of {'; of '.join(said)}."
 
 
-def _gains(
-    lab: Lab, release: Release, alone: np.ndarray, versions: dict[str, np.ndarray]
-) -> list[Gain]:
-    federation, held_out = lab.federation, lab.held_out
-    points = (
-        []
-        if release.novelty is None
-        else points_of(0, lab, release.model.standardiser, release.novelty.directions)
-    )
-    found = []
-    for column, (name, target) in enumerate(federation.targets.items()):
-        comparison = Comparison(
-            lab=lab.name,
-            target=name,
-            unit=target.unit,
-            measured=held_out.targets[:, column],
-            groups=held_out.groups,
-            block=second_half(held_out, federation.training.seed).astype(np.int64),
-            seed=federation.training.seed,
-            num_trained=int(np.isfinite(lab.training.targets[:, column]).sum()),
-            alone=alone[:, column],
-            versions={name: values[:, column] for name, values in versions.items()},
-        )
-        gain = gain_of(comparison, power_of(points, column))
-        if gain is not None:
-            found.append(gain)
-    return found
-
-
 def _modes(lab: Lab, predicted: dict[str, np.ndarray]) -> tuple[ModeRow, ...]:
     rows = []
     for column, target in enumerate(lab.federation.targets):
@@ -213,27 +177,25 @@ def _left_out(release: Release) -> tuple[LeftOut, ...]:
     )
 
 
-def _parity(
-    lab: Lab, joined: np.ndarray, alone: np.ndarray, ends: tuple[np.ndarray, np.ndarray]
-) -> tuple[ParitySeries, ...]:
+def _parity(lab: Lab, judged: Judgement, half: np.ndarray) -> tuple[ParitySeries, ...]:
     found = []
     for column, target in enumerate(lab.federation.targets):
         measured = lab.held_out.targets[:, column]
-        for label, values in ((JOINED_LABEL, joined), (ALONE_LABEL, alone)):
+        for label, values in ((JOINED_LABEL, judged.joined), (ALONE_LABEL, judged.alone)):
             seen = np.isfinite(measured) & np.isfinite(values[:, column])
             if not seen.any():
                 continue
-            lower, upper = (end[seen, column] for end in ends)
+            predicted, wide = values[seen, column], half[seen, column]
             is_shared = label == JOINED_LABEL
-            drawn = is_shared and bool(np.isfinite(lower).all())
+            drawn = is_shared and bool(np.isfinite(wide).all())
             series = ParitySeries(
                 target=target,
                 mode=label,
                 lab=lab.name,
                 measured=measured[seen],
-                predicted=values[seen, column],
-                lower=lower if drawn else None,
-                upper=upper if drawn else None,
+                predicted=predicted,
+                lower=predicted - wide if drawn else None,
+                upper=predicted + wide if drawn else None,
                 is_shared=is_shared,
             )
             found.append(series)
@@ -241,19 +203,16 @@ def _parity(
 
 
 def _specimens(
-    lab: Lab,
-    joined: np.ndarray,
-    ends: tuple[np.ndarray, np.ndarray],
-    inside: np.ndarray | None,
+    lab: Lab, used: np.ndarray, half: np.ndarray, inside: np.ndarray | None
 ) -> tuple[OwnSpecimen, ...]:
     return tuple(
         OwnSpecimen(
             specimen=specimen,
             target=target,
-            predicted=float(joined[row, column]),
+            predicted=float(used[row, column]),
             measured=as_finite(lab.held_out.targets[row, column]),
-            lower=as_finite(ends[0][row, column]),
-            upper=as_finite(ends[1][row, column]),
+            lower=as_finite(used[row, column] - half[row, column]),
+            upper=as_finite(used[row, column] + half[row, column]),
             is_inside=None if inside is None else bool(inside[row]),
         )
         for column, target in enumerate(lab.federation.targets)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +19,19 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from client.alignment import Alignment
-from client.choice import OFFSET, SHARED, Choice, choose
-from client.evaluation import second_half
-from client.lab import Lab
-from client.own_intervals import own_intervals
+from client.choice import ALONE, OFFSET, SHARED
+from client.evaluation import predict_in_units
 from client.versions import Versions
-from common.errors import RequestError, StateError
+from common.bundle import Model
+from common.errors import StateError
 from common.federation import Federation
 from common.files import write_atomically
 from common.intervals import GRID, LEVELS, Intervals
-from common.release import Release, ReleasedModel, read_intervals
+from common.release import ReleasedModel, read_intervals
 from common.release_check import require_intervals
 
-log = logging.getLogger(__name__)
-
 OF_RELEASE, CHOSEN, SUM = "of-release", "chosen", "sha256"
-LAYER, ALIGNMENT = "layer/", "alignment/"
+LAYER, ALIGNMENT, OWN_HEAD = "layer/", "alignment/", "alone"
 
 # RuntimeError is torch's, of arrays that do not fit, and that of endless recursion
 _UNFIT = (KeyError, OSError, RuntimeError, SafetensorError, StateError, TypeError, ValueError)
@@ -53,12 +49,20 @@ class OwnVersion:
     offset : ndarray of shape (n_targets,), in the targets' units
         Added to predictions; zero but where an offset was chosen.
     intervals : Intervals
+    alone : Model or None
+        The lab's own head, where a target stays with it.
     """
 
     versions: Versions
     chosen: tuple[str, ...]
     offset: np.ndarray
     intervals: Intervals
+    alone: Model | None = None
+
+    @property
+    def stays_alone(self) -> np.ndarray:
+        """Which targets are predicted by the lab's own head, of shape (n_targets,), bool."""
+        return np.array([version == ALONE for version in self.chosen])
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Predict each target by its version.
@@ -73,6 +77,8 @@ class OwnVersion:
         """
         found = self.versions.predictions(features)
         found[OFFSET] = found[SHARED] + self.offset
+        if self.alone is not None:
+            found[ALONE] = predict_in_units(self.alone.head, self.alone.standardiser, features)
         columns = [found[name][:, column] for column, name in enumerate(self.chosen)]
         return np.stack(columns, axis=1)
 
@@ -89,6 +95,8 @@ class OwnVersion:
             arrays |= {LAYER + name: head[name] for name in list(head)[-2:]}
         for version, alignment in self.versions.alignments.items():
             arrays |= {f"{ALIGNMENT}{version}/{name}": a for name, a in vars(alignment).items()}
+        if self.alone is not None:
+            arrays[OWN_HEAD] = np.frombuffer(self.alone.to_bytes(), np.uint8)
         held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         facts = {OF_RELEASE: digest, CHOSEN: json.dumps(self.chosen)}
         return save_tensors(held, facts | {SUM: _sum_of(held, facts)})
@@ -105,35 +113,7 @@ def own_path(model: Path) -> Path:
     return model.absolute().parent / f"{model.absolute().name}-own-version.safetensors"
 
 
-def make_own_version(lab: Lab, release: Release) -> tuple[OwnVersion, np.ndarray]:
-    """Choose the lab's versions on its held-out specimens, and calibrate their intervals there.
-
-    Returns
-    -------
-    own : OwnVersion
-    tried : ndarray of shape (n_held_out, n_targets), in the targets' units
-        Each held-out specimen by the version that was chosen without it.
-
-    Raises
-    ------
-    RequestError
-        If a prediction is not finite.
-    """
-    model, held_out = release.model, lab.held_out
-    versions = Versions.of(model, lab.training, lab.federation, release.novelty)
-    predictions = versions.predictions(held_out.features)
-    choices = [_choice(lab, predictions, column) for column in range(len(lab.federation.targets))]
-    tried = np.stack([choice.predicted for choice in choices], axis=1)
-    own = OwnVersion(
-        versions=versions,
-        chosen=tuple(choice.version for choice in choices),
-        offset=np.array([choice.offset for choice in choices]),
-        intervals=own_intervals(lab, release, tried),
-    )
-    return own, tried
-
-
-def keep_own_version(lab: Lab, release: Release, model: Path) -> None:
+def keep_own_version(own: OwnVersion, digest: str, model: Path) -> None:
     """Write the lab's own version beside the folder that the model is to be kept in.
 
     Raises
@@ -141,14 +121,9 @@ def keep_own_version(lab: Lab, release: Release, model: Path) -> None:
     StateError
         If it cannot be written.
     """
-    try:
-        own, _ = make_own_version(lab, release)
-    except RequestError as error:
-        log.warning("no version of this lab's own: %s", error)
-        return
     path = own_path(model)
     try:
-        write_atomically(path, own.to_bytes(release.digest))
+        write_atomically(path, own.to_bytes(digest))
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}; make room") from error
 
@@ -181,6 +156,9 @@ def load_own_version(model: Path, released: ReleasedModel) -> OwnVersion | None:
             chosen=tuple(json.loads(metadata[CHOSEN])),
             offset=arrays["offset"],
             intervals=read_intervals(content),
+            alone=(
+                Model.from_bytes(arrays[OWN_HEAD].tobytes(), path) if OWN_HEAD in arrays else None
+            ),
         )
         _require_fit(own, released.federation)
         return own
@@ -206,12 +184,6 @@ def _sum_of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> str:
     for name in sorted(arrays):
         found.update(name.encode() + arrays[name].tobytes())
     return found.hexdigest()
-
-
-def _choice(lab: Lab, predictions: dict[str, np.ndarray], column: int) -> Choice:
-    halves = second_half(lab.held_out, lab.federation.training.seed).astype(np.int64)
-    of_target = {name: predicted[:, column] for name, predicted in predictions.items()}
-    return choose(lab.held_out.targets[:, column], of_target, halves)
 
 
 def _versions(arrays: dict[str, np.ndarray], released: ReleasedModel) -> Versions:

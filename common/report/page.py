@@ -38,8 +38,7 @@ _WORDS = {
     "than those that it is tried on: it may come out a little worse than together",
     "personalised": "the shared model, trained a little further on the lab's own specimens",
     "with offset": "the shared model plus one constant for a lab whose values are shifted",
-    "own": "the lab's model of its own specimens alone: joining made it worse there. crossply does "
-    "not keep such a model; it predicts with the shared one",
+    "own": "the model that the lab trained on its own specimens only: joined is clearly worse",
     "aligned": "the shared model on features that are given everyone's mean and spread first",
     "R²": R2_MEANING,
     "RMSE": RMSE_MEANING,

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from client.alone import train_alone
 from client.app import client_app
-from client.choice import ALIGNED, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
+from client.choice import ALIGNED, ALONE, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
 from client.evaluation import calibrate, predict_in_units, second_half
+from client.judgement import judge
 from client.lab import Lab, split_lab
 from client.own_report import own_report, write_own_report
-from client.own_version import load_own_version, make_own_version, own_path
+from client.own_version import load_own_version, own_path
+from client.prediction import remarks_on_model
 from client.specimens import Specimens
 from client.uncertainty import spread_in_units
+from client.verdict import HOLD, NO_DIFFERENCE
 from common.errors import StateError
 from common.federation import Federation
 from common.intervals import GRID, Intervals, quantiles, score_counts, shrunk
@@ -82,7 +86,8 @@ def test_everyone_has_the_same_folder_and_each_lab_its_own_version(tmp_path: Pat
         assert read_sealed(made.model_path) == coordinators
         released = load_release(made.model_path)
         own = load_own_version(made.model_path, released)
-        expected, tried = make_own_version(made, release)
+        judged = judge(made, release)
+        expected, tried = judged.own, judged.used
         assert own is not None and own.chosen == expected.chosen
         features = made.held_out.features
         np.testing.assert_array_equal(own.predict(features), expected.predict(features))
@@ -106,7 +111,7 @@ def test_everyone_has_the_same_folder_and_each_lab_its_own_version(tmp_path: Pat
 def test_a_lab_uses_what_was_chosen_for_each_target(tmp_path: Path) -> None:
     result, labs = run(tmp_path)
     release = release_of(FEDERATION, result)
-    made, _ = make_own_version(labs["a"], release)
+    made = judge(labs["a"], release).own
     features = labs["a"].held_out.features
     by_version = made.versions.predictions(features)
     assert set(by_version) == {SHARED, *OWN_VERSIONS}
@@ -123,10 +128,60 @@ def test_a_lab_uses_what_was_chosen_for_each_target(tmp_path: Path) -> None:
         np.testing.assert_allclose(kept.predict(features)[:, 0], by_version[version][:, 0])
 
 
+def test_a_lab_stays_with_its_own_head_where_joining_is_clearly_worse(tmp_path: Path) -> None:
+    data = FEDERATION.model_dump()
+    data["training"]["rounds"] = 10
+    federation = Federation.model_validate(data)
+    sizes = {"a": 60, "b": 63, "c": 66}
+    labs = {
+        name: replace(lab(name, size, tmp_path), federation=federation)
+        for name, size in sizes.items()
+    }
+    generator = np.random.default_rng(1)
+    plane = generator.normal(size=(3, federation.num_features)).astype(np.float32)
+    for name, made in labs.items():
+        # what makes strong at two labs makes weak at the third
+        sign = -1 if name == "c" else 1
+        for part in (made.training, made.held_out):
+            latent = generator.normal(size=(len(part), 3)).astype(np.float32)
+            part.features[:] = latent @ plane
+            strength, modulus = 100 + 20 * sign * latent[:, 0], 25 + 5 * latent[:, 1]
+            part.targets[:] = np.column_stack([strength, modulus])
+        (tmp_path / name).mkdir()
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    grid = InProcessGrid(app, {name: {"lab": name} for name in labs})
+    result = run_federation(grid, federation)
+    assert result.released == ("a", "b", "c")
+    made, release = labs["c"], release_of(federation, result)
+    judged = judge(made, release)
+    assert [gain.verdict for gain in judged.gains] == [HOLD, NO_DIFFERENCE]
+    assert judged.own.stays_alone.tolist() == [True, False]
+    features, training = made.held_out.features, made.training
+    alone = train_alone(federation, training.features, training.targets, "c")(features)
+    np.testing.assert_array_equal(judged.used[:, 0], alone[:, 0])
+    np.testing.assert_array_equal(judged.used[:, 1], judged.joined[:, 1])
+    # it was kept, and is what the lab predicts by
+    assert made.model_path is not None
+    released = load_release(made.model_path)
+    own = load_own_version(made.model_path, released)
+    assert own is not None and own.chosen[0] == ALONE
+    np.testing.assert_array_equal(own.predict(features)[:, 0], alone[:, 0])
+    assert any(ALONE in remark for remark in remarks_on_model(released, own))
+    # intervals of it are of this lab's scores alone
+    spread = spread_in_units(result.head, result.standardiser, features, federation)
+    here = score_counts(np.abs(made.held_out.targets - judged.used) / spread)
+    np.testing.assert_array_equal(own.intervals.quantile[:, 0], quantiles(here)[:, 0])
+    assert own.intervals.quantile[1, 1] != quantiles(here)[1, 1]
+    report = own_report(made, release, judged)
+    assert next(row.use for row in report.evidence.labs) == "own"
+    listed = [one.predicted for one in report.specimens if one.target == "strength"]
+    np.testing.assert_array_equal(listed, alone[:, 0])
+
+
 def test_an_own_version_that_does_not_fit_or_is_no_file_is_refused(tmp_path: Path) -> None:
     result, labs = run(tmp_path)
     release = release_of(FEDERATION, result)
-    made, _ = make_own_version(labs["a"], release)
+    made = judge(labs["a"], release).own
     release.write(tmp_path / "model")
     released, path = load_release(tmp_path / "model"), own_path(tmp_path / "model")
     of_three = Intervals(quantile=np.ones((2, 3)))
@@ -231,7 +286,8 @@ def test_the_coordinators_coverage_is_that_of_halves_tried_on_each_other(tmp_pat
 def test_a_labs_report_compares_what_it_would_have_alone(tmp_path: Path) -> None:
     result, labs = run(tmp_path)
     made = labs["a"]
-    report = own_report(made, release_of(FEDERATION, result))
+    release = release_of(FEDERATION, result)
+    report = own_report(made, release, judge(made, release))
     (strength, modulus) = report.evidence.labs
     assert (strength.target, strength.num_specimens) == ("strength", len(made.held_out))
     shared = predict_in_units(result.head, result.standardiser, made.held_out.features)
@@ -250,7 +306,7 @@ def test_a_labs_report_has_the_line_to_beat_and_whether_intervals_hold_there(
 ) -> None:
     result, labs = run(tmp_path)
     made, release = labs["a"], release_of(FEDERATION, result)
-    evidence = own_report(made, release).evidence
+    evidence = own_report(made, release, judge(made, release)).evidence
     line = [row for row in evidence.modes if row.is_line]
     errors = result.evaluation.baseline["a"]
     assert [row.mae for row in line] == [
@@ -258,7 +314,7 @@ def test_a_labs_report_has_the_line_to_beat_and_whether_intervals_hold_there(
     ]
     assert {row.lab for row in evidence.left_out} == set(labs)
     # by hand, of the second target at 90 %: each half by the other's quantile and the other labs'
-    _, tried = make_own_version(made, release)
+    tried = judge(made, release).used
     spread = spread_in_units(result.head, result.standardiser, made.held_out.features, FEDERATION)
     scores = np.abs(made.held_out.targets - tried) / spread
     others = sum(
@@ -284,5 +340,6 @@ def test_a_report_that_cannot_be_written_keeps_no_model_back(
     result, labs = run(tmp_path)
     (tmp_path / "b" / "report.html").unlink()
     (tmp_path / "b" / "report.html").mkdir()
-    write_own_report(labs["b"], release_of(FEDERATION, result), tmp_path / "b" / "model")
+    release = release_of(FEDERATION, result)
+    write_own_report(labs["b"], release, judge(labs["b"], release), tmp_path / "b" / "model")
     assert "no report of this run" in caplog.text
