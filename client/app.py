@@ -97,10 +97,11 @@ def sum_statistics(lab: Lab, record: RecordDict) -> RecordDict:
 def train(lab: Lab, record: RecordDict) -> RecordDict:
     """Train the shared head on the lab's training specimens."""
     request = read_train_request(lab, record)
+    specimens = lab.standardised(request.standardiser)
     head, loss = train_head(
         request.head,
-        projected(request.standardiser.features(lab.training.features), request.projection),
-        request.standardiser.targets(lab.shared_training_targets),
+        projected(specimens.features, request.projection),
+        specimens.targets,
         plan_of_round(lab, request),
     )
     return TrainReply(head=head, num_examples=len(lab.training), train_loss=loss).to_record()

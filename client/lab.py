@@ -12,6 +12,7 @@ import numpy as np
 from client.specimens import Specimens
 from common.errors import RequestError
 from common.federation import Federation
+from common.standardise import Standardiser
 
 HELD_OUT_FOLDS = 5
 """One fifth of the specimens is held out unless folds are asked for."""
@@ -19,6 +20,22 @@ HELD_OUT_FOLDS = 5
 TRAINING_SHARE = 0.5
 """Of `min_specimens` that sums over training specimens are at least about: about four fifths are
 trained on, and fewer where groups are large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standardised:
+    """A lab's training specimens, as this standardiser makes them.
+
+    Attributes
+    ----------
+    standardiser : Standardiser
+    features : ndarray of shape (n_training, n_features), float32
+    targets : ndarray of shape (n_training, n_targets), float32, NaN where nothing may be told
+    """
+
+    standardiser: Standardiser
+    features: np.ndarray
+    targets: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +107,18 @@ class Lab:
         ndarray of shape (n_training, n_targets), in the federation's units
         """
         return np.where(self.shared_targets & self.counted, self.training.targets, np.nan)
+
+    def standardised(self, standardiser: Standardiser) -> Standardised:
+        """Return the training specimens standardised; each round of a run asks for the same."""
+        kept: Standardised | None = self.__dict__.get("_standardised")
+        if kept is None or not kept.standardiser.equals(standardiser):
+            kept = Standardised(
+                standardiser=standardiser,
+                features=standardiser.features(self.training.features),
+                targets=standardiser.targets(self.shared_training_targets),
+            )
+            self.__dict__["_standardised"] = kept
+        return kept
 
     def told_held_out(self) -> Specimens:
         """Return the held-out specimens with those targets alone that sums may be told of.

@@ -16,7 +16,7 @@ def search_less() -> None:
     Importing torch makes objects by the hundred thousand, all of which stay; by default they are
     searched again and again meanwhile, and once more when the process ends. What exchanges many
     messages does so under `unsearched`: a Flower record is a cycle once its `array_records` were
-    asked for, as strategies do, and only a search frees its arrays.
+    asked for, and only a search frees its arrays.
 
     Examples
     --------

@@ -28,7 +28,15 @@ from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.projection import random_projection, trained_shapes
 from common.provenance import Provenance
-from common.records import RecordReader, Shapes, array_record, vectors
+from common.records import (
+    RecordReader,
+    Shapes,
+    array_record,
+    metric_record,
+    read_only,
+    record_of,
+    vectors,
+)
 from common.standardise import Moments, Standardiser
 
 HANDSHAKE = "query.handshake"
@@ -345,10 +353,15 @@ class TrainReply:
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
-        metrics = MetricRecord({NUM_EXAMPLES: self.num_examples})
+        metrics: dict[str, int | float] = {NUM_EXAMPLES: self.num_examples}
         if self.train_loss is not None:
             metrics[TRAIN_LOSS] = self.train_loss
-        return RecordDict({HEAD: array_record(self.head), METRICS: metrics})
+        return record_of({HEAD: array_record(self.head), METRICS: metric_record(metrics)})
+
+    def to_average(self) -> RecordDict:
+        """Return what a strategy sees of it: to be read alone, and without the loss."""
+        metrics = metric_record({NUM_EXAMPLES: self.num_examples})
+        return read_only({HEAD: array_record(self.head), METRICS: metrics})
 
     @classmethod
     def from_record(cls, record: RecordDict, *, shapes: Shapes) -> TrainReply:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Set
 from functools import cache
-from typing import Any, TypeAlias
+from math import isfinite
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app.message.typeddict import TypedDict
 
 from common.errors import CrossplyError
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+Part: TypeAlias = ArrayRecord | ConfigRecord | MetricRecord
+
+T = TypeVar("T", bound=TypedDict[Any, Any])
+P = TypeVar("P", ArrayRecord, MetricRecord)
 
 
 class HeldArray(Array):
@@ -73,11 +80,59 @@ def array_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     >>> array_record({"bias": np.zeros(2, dtype=np.float32)})["bias"].shape
     (2,)
     """
-    record = ArrayRecord()
     # made of a dictionary, a record would write each array out
-    for name, array in arrays.items():
-        record[name] = HeldArray(np.ascontiguousarray(array))
+    held = {name: HeldArray(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return _filled(ArrayRecord(), held)
+
+
+def metric_record(numbers: Mapping[str, int | float]) -> MetricRecord:
+    """Return named numbers as a Flower record."""
+    return _filled(MetricRecord(), numbers)
+
+
+def record_of(parts: Mapping[str, Part]) -> RecordDict:
+    """Return named records as one."""
+    return _filled(RecordDict(), parts)
+
+
+def read_only(parts: Mapping[str, Part]) -> RecordDict:
+    """Return named records as one, for who only reads it."""
+    return _filled(ReadDict(), parts)
+
+
+def _filled(record: T, values: Mapping[str, Any]) -> T:
+    # Flower checks each pair that is set, and makes an object of Python's typing for it: of a round
+    # of many labs that takes longer than all else that is done to messages
+    record.__dict__["_data"].update(values)
     return record
+
+
+class ReadDict(RecordDict):
+    """Flower's record of records, for who only reads it, as strategies do.
+
+    Flower's own finds arrays and numbers as views that write through: each is a cycle, which holds
+    the arrays until Python searches for it, and a strategy asks for five of them a lab.
+    """
+
+    @property
+    def array_records(self) -> TypedDict[str, ArrayRecord]:
+        """Its records of arrays."""
+        return self._only(ArrayRecord)
+
+    @property
+    def metric_records(self) -> TypedDict[str, MetricRecord]:
+        """Its records of numbers."""
+        return self._only(MetricRecord)
+
+    def _only(self, kind: type[P]) -> TypedDict[str, P]:
+        found = {key: part for key, part in self.items() if isinstance(part, kind)}
+        # made as a TypedDict[str, P], it would cost as much as a view
+        plain: TypedDict[str, P] = TypedDict(_anything, _anything)
+        return _filled(plain, found)
+
+
+def _anything(key_or_value: object) -> None:
+    """Let it in."""
 
 
 def vectors(names: Iterable[str], length: int) -> dict[str, tuple[int, ...]]:
@@ -142,12 +197,13 @@ class RecordReader:
             raise self._error(f"{name}: not the bytes of an array") from error
 
     def _check(self, array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        if array.shape != shape or array.dtype != dtype:
+        if array.shape != shape or _name(array.dtype) != dtype:
             raise self._error(
                 f"{name}: expected {dtype} of shape {shape}, "
                 f"found {array.dtype.name} of shape {array.shape}"
             )
-        if not np.isfinite(array).all():
+        # a sum of squares is found at the speed of memory, and finite where all numbers are small
+        if not isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
             raise self._error(f"{name}: holds NaN or infinity")
 
     def config(self, key: str) -> Values:

@@ -142,6 +142,10 @@ class Standardiser:
             target_shift=target_shift,
         )
 
+    def equals(self, other: Standardiser) -> bool:
+        """Return whether it is made of the same numbers."""
+        return all(map(np.array_equal, vars(self).values(), vars(other).values()))
+
     @property
     def total_variance(self) -> float:
         """The variance of all standardised features together; clipped values count as they were."""

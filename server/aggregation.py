@@ -48,7 +48,7 @@ def weigh_rows(
     [1.0, 4.0, 2.5]
     """
     output = list(updates[0].head)[-2:]
-    heads = [dict(update.head) for update in updates]
+    weighed = list(updates)
     num_examples = np.array([update.num_examples for update in updates], dtype=np.float64)
     for target, of_target in enumerate(counts.T):
         if not (of_target > 0).any():
@@ -63,9 +63,10 @@ def weigh_rows(
             else:
                 row = sum(share * of_lab for share, of_lab in zip(shares, rows, strict=True))
             for lab in np.flatnonzero(changed):
-                heads[lab][name] = heads[lab][name].copy()
-                heads[lab][name][target] = row
-    return [replace(update, head=head) for update, head in zip(updates, heads, strict=True)]
+                array = weighed[lab].head[name].copy()
+                array[target] = row
+                weighed[lab] = replace(weighed[lab], head={**weighed[lab].head, name: array})
+    return weighed
 
 
 def mean_loss(updates: Sequence[TrainReply]) -> float:

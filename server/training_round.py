@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -40,9 +40,10 @@ def train_requests(
     present = cast(Grid, _Present(list(nodes)))
     head, config = head_record(state.head), terms.to_config()
     messages = list(strategy.configure_train(state.server_round + 1, head, config, present))
-    for message in messages:
+    # as a rule one record for all
+    for content in {id(message.content): message.content for message in messages}.values():
         for key, record in shared.items():
-            message.content[key] = record
+            content[key] = record
     return messages
 
 
@@ -76,7 +77,7 @@ def averaged(
     """
     weighed = weigh_rows(updates, counts, robust=isinstance(strategy, ROBUST))
     for reply, update in zip(replies, weighed, strict=True):
-        reply.content = replace(update, train_loss=None).to_record()
+        reply.content = update.to_average()
     arrays, _ = strategy.aggregate_train(server_round, replies)
     if arrays is None:
         raise QuorumError(f"round {server_round}: the strategy made nothing of the replies")

@@ -10,7 +10,9 @@ from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde_utils import metadata_from_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 
 from common.errors import INTERNAL
 from common.messages import ERROR_NUMBER
@@ -115,18 +117,12 @@ class InProcessGrid(ReplyGrid):
 
 def over_the_wire(message: Message) -> Message:
     """Return a message as the other side gets it: written to bytes and read back."""
-    if not message.has_content():
-        return _through_bytes(message)
-    return _received(message, Written.of(message.content))
+    if message.has_content():
+        return _received(message, Written.of(message.content))
+    proto = ProtoMessage.FromString(message_to_proto(message).SerializeToString())
+    return message_from_proto(proto)
 
 
 def _received(message: Message, written: Written) -> Message:
-    envelope = _through_bytes(make_message(message.metadata, RecordDict(), None))
-    envelope.content = written.read()
-    return envelope
-
-
-def _through_bytes(message: Message) -> Message:
-    return message_from_proto(
-        ProtoMessage.FromString(message_to_proto(message).SerializeToString())
-    )
+    proto = ProtoMetadata.FromString(metadata_to_proto(message.metadata).SerializeToString())
+    return make_message(metadata_from_proto(proto), written.read())

@@ -41,7 +41,7 @@ def draw_batches(task: TrainingTask) -> list[Drawn]:
     """Draw a task's batches and dropout, all that `train_head` would draw, in its order."""
     generator = torch.Generator().manual_seed(task.plan.seed)
     widths = hidden_widths(task.head)
-    _, observed = measured(task.targets)
+    observed = torch.isfinite(torch.from_numpy(task.targets))
     return [
         (rows, draw_kept(widths, rows.shape[0], task.plan.dropout, generator))
         for rows in batches(observed, task.plan, generator)
@@ -68,15 +68,17 @@ def stacked_batches(
     targets[filler] = torch.nan
     y, observed = (part.to(device) for part in measured(targets.numpy()))
     present = [
-        [(rows + offset, kept) for (rows, kept), offset in _of_step(drawn, offsets, step)]
-        for step in range(len(drawn[0]))
+        [steps[step] for steps in drawn if len(steps) > step] for step in range(len(drawn[0]))
     ]
     lengths = [len(labs) for labs in present]
     # one call for all steps: so many small ones would take as long as the products
     everything = [one for labs in present for one in labs]
     if not everything:
         return
-    all_rows = pad_sequence([rows for rows, _ in everything], True, filler).to(device)
+    padded = pad_sequence([rows for rows, _ in everything], True, -1)
+    # whoever has a batch left stands before those that have none
+    starts = torch.tensor([offset for length in lengths for offset in offsets[:length]])
+    all_rows = torch.where(padded < 0, filler, padded + starts.unsqueeze(1)).to(device)
     layers = zip(*(kept for _, kept in everything), strict=True)
     all_kept = [torch.split(pad_sequence(list(kept), True).to(device), lengths) for kept in layers]
     of_steps = zip(
@@ -94,14 +96,6 @@ def stacked_batches(
             observed=seen[:, :width].mT,
             kept=[kept[step][:, :width].mT for kept in all_kept],
         )
-
-
-def _of_step(
-    drawn: Sequence[list[Drawn]], offsets: Sequence[int], step: int
-) -> Iterator[tuple[Drawn, int]]:
-    for steps, offset in zip(drawn, offsets, strict=False):
-        if len(steps) > step:
-            yield steps[step], offset
 
 
 def _with_filler(tables: Sequence[np.ndarray]) -> Tensor:

@@ -147,10 +147,8 @@ def _train_in_order(
 
 def _outcomes(trained: dict[str, Tensor], losses: list[float], plan: TrainingPlan) -> list[Outcome]:
     arrays = {name: value.numpy() for name, value in trained.items()}
-    whole = [
-        all(np.isfinite(array[lab]).all() for array in arrays.values())
-        for lab in range(len(losses))
-    ]
+    finite = [np.isfinite(array).reshape(len(losses), -1).all(axis=1) for array in arrays.values()]
+    whole = np.all(finite, axis=0)
     return [
         ({name: array[lab] for name, array in arrays.items()}, losses[lab])
         if whole[lab]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,3 +149,16 @@ def test_a_target_that_few_training_specimens_have_is_not_shared() -> None:
     assert lab.shared_targets.tolist() == [True, False, True]
     grown = with_missing(*((specimen, 1) for specimen in range(NEEDED, NUM_TRAINED)))
     assert lab_with(grown).shared_targets.tolist() == [True, True, True]
+
+
+def test_training_specimens_are_standardised_once_by_each_standardiser() -> None:
+    lab = lab_with(np.ones((NUM_TRAINED, len(TARGETS)), bool))
+    *_, standardiser = told(lab)
+    made = lab.standardised(standardiser)
+    np.testing.assert_array_equal(made.features, standardiser.features(lab.training.features))
+    # the next round's, from another message, is made of the same numbers
+    again = replace(standardiser, feature_mean=standardiser.feature_mean.copy())
+    assert lab.standardised(again) is made
+    moved = replace(standardiser, target_mean=standardiser.target_mean + 1)
+    assert (lab.standardised(moved).targets < made.targets).all()
+    assert replace(lab, min_specimens=30).standardised(standardiser) is not made
