@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def train_head(
     x = torch.from_numpy(features)
     y, observed = measured(targets)
     total, num_values = torch.zeros((), dtype=torch.float64), 0
-    for batch in batches(observed, plan, generator):
+    for batch in chain.from_iterable(epochs(observed, plan, generator)):
         seen = observed[batch]
         outputs = forward(parameters, x[batch], dropout=plan.dropout, generator=generator)
         squared = masked_squared_error(outputs, y[batch], seen)
@@ -128,11 +129,13 @@ def measured(targets: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.where(observed, y, 0.0), observed
 
 
-def batches(observed: Tensor, plan: TrainingPlan, generator: torch.Generator) -> Iterator[Tensor]:
-    """Return the rows of each batch in which any target was measured.
+def epochs(
+    observed: Tensor, plan: TrainingPlan, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    """Return for each epoch the rows of each batch in which any target was measured.
 
     Rows are drawn at the start of each epoch, from the stream that dropout draws from too: a
-    caller draws for one batch before it asks for the next.
+    caller draws for all batches of one epoch before it asks for the next.
 
     Parameters
     ----------
@@ -146,9 +149,8 @@ def batches(observed: Tensor, plan: TrainingPlan, generator: torch.Generator) ->
     complete = num_specimens > 0 and bool(observed.any(dim=1).all())
     for _ in range(plan.epochs):
         order = torch.randperm(num_specimens, generator=generator)
-        for batch in torch.split(order, plan.batch_size):
-            if complete or observed[batch].any():
-                yield batch
+        batches = torch.split(order, plan.batch_size)
+        yield [batch for batch in batches if complete or observed[batch].any()]
 
 
 def masked_squared_error(

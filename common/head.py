@@ -104,9 +104,31 @@ def draw_kept(
     >>> draw_kept([3], 5, 0.0, None)
     []
     """
+    (kept,) = draw_kept_in_batches(widths, [num_specimens], dropout, generator)
+    return kept
+
+
+def draw_kept_in_batches(
+    widths: Sequence[int],
+    sizes: Sequence[int],
+    dropout: float,
+    generator: torch.Generator | None,
+) -> list[list[Tensor]]:
+    """Return what `draw_kept` draws for batches of these sizes, one after the other, in one call.
+
+    Examples
+    --------
+    >>> one, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    >>> at_once = draw_kept_in_batches([3, 2], [4, 7], 0.5, one)
+    >>> in_turn = [draw_kept([3, 2], size, 0.5, other) for size in (4, 7)]
+    >>> all(map(torch.equal, sum(at_once, []), sum(in_turn, [])))
+    True
+    """
     if dropout == 0.0:
-        return []
-    return [torch.rand((num_specimens, width), generator=generator) >= dropout for width in widths]
+        return [[] for _ in sizes]
+    lengths = [size * width for size in sizes for width in widths]
+    parts = iter(torch.split(torch.rand(sum(lengths), generator=generator) >= dropout, lengths))
+    return [[next(parts).view(size, width) for width in widths] for size in sizes]
 
 
 def run_layers(

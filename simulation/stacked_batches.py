@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from client.training import TrainingTask, batches, measured
-from common.head import draw_kept, hidden_widths
+from client.training import TrainingTask, epochs, measured
+from common.head import draw_kept_in_batches, hidden_widths
 
 Drawn: TypeAlias = tuple[Tensor, list[Tensor]]
 """Rows of one batch, and which units of each hidden layer are kept for each of them."""
@@ -42,10 +42,12 @@ def draw_batches(task: TrainingTask) -> list[Drawn]:
     generator = torch.Generator().manual_seed(task.plan.seed)
     widths = hidden_widths(task.head)
     observed = torch.isfinite(torch.from_numpy(task.targets))
-    return [
-        (rows, draw_kept(widths, rows.shape[0], task.plan.dropout, generator))
-        for rows in batches(observed, task.plan, generator)
-    ]
+    drawn: list[Drawn] = []
+    for batches in epochs(observed, task.plan, generator):
+        sizes = [rows.shape[0] for rows in batches]
+        kept = draw_kept_in_batches(widths, sizes, task.plan.dropout, generator)
+        drawn += zip(batches, kept, strict=True)
+    return drawn
 
 
 def stacked_batches(
