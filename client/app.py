@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from client.alone import train_own_model
 from client.evaluation import calibrate, evaluate
 from client.judgement import judge
-from client.lab import Lab
+from client.lab import Lab, require_cross_evaluation
 from client.opening import open_lab
 from client.own_report import report_path, write_own_report
 from client.own_version import keep_own_version
@@ -165,7 +165,8 @@ def evaluate_held_out(lab: Lab, record: RecordDict) -> RecordDict:
 
 def send_own_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Train a head on the lab's training specimens alone, for other labs to try."""
-    _require_cross_evaluation(lab, Terms.from_record(record))
+    Terms.of(lab.federation).require(Terms.from_record(record))
+    require_cross_evaluation(lab.federation)
     specimens = lab.training
     with one_thread():
         own = train_own_model(
@@ -179,17 +180,12 @@ def send_own_model(lab: Lab, record: RecordDict) -> RecordDict:
 def try_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Try a lab's own head on this lab's held-out specimens."""
     request = ModelRequest.from_record(record, shapes=federation_shapes(lab.federation))
-    _require_cross_evaluation(lab, request.terms)
+    Terms.of(lab.federation).require(request.terms)
+    require_cross_evaluation(lab.federation)
     errors = evaluate(request.head, request.standardiser, lab.told_held_out(), lab.federation)
     return TrialReply(
         count=errors.count, error=errors.absolute / np.maximum(errors.count, 1.0)
     ).to_record()
-
-
-def _require_cross_evaluation(lab: Lab, asked: Terms) -> None:
-    Terms.of(lab.federation).require(asked)
-    if not lab.federation.privacy.cross_evaluation:
-        raise RequestError("the agreement is without cross_evaluation; no lab's own head is tried")
 
 
 def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
@@ -209,27 +205,28 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
             novelty=request.novelty,
             baseline=request.baseline,
         )
-        _keep(lab, release, lab.model_path)
+        keep_with_all(lab, release, lab.model_path)
     return ReleaseReply(fingerprint=fingerprint).to_record()
 
 
-def _keep(lab: Lab, release: Release, path: Path) -> None:
+def keep_with_all(lab: Lab, release: Release, path: Path) -> None:
     """Keep a model, and beside it the lab's own version and report, unless they are there."""
     if not release.is_in(path):
+        # the report comes last and says that all is there: no older one may say so
+        report_path(path).unlink(missing_ok=True)
         # judging takes a training of the lab's own: what a run is for is there before
         release.write(path)
     elif report_path(path).exists():
         return
     try:
         judged = judge(lab, release)
-    except RequestError as error:
-        log.warning("neither a version of this lab's own nor a report: %s", error)
-    except Exception:
-        # the model is what a lab has waited for: nothing beside it may keep it from it
-        log.exception("neither a version of this lab's own nor a report")
-    else:
         keep_own_version(judged.own, release.digest, path)
         write_own_report(lab, release, judged, path)
+    except CrossplyError as error:
+        log.warning("the model is kept, without all that goes beside it: %s", error)
+    except Exception:
+        # the model is what a lab has waited for: nothing beside it may keep it from it
+        log.exception("the model is kept, without all that goes beside it")
 
 
 def answered(message: Message, answer: Callable[[], RecordDict]) -> Message:
@@ -279,13 +276,13 @@ def open_lab_folder(context: Context) -> Lab:
     folder, model = context.node_config.get("lab"), context.node_config.get("model")
     if not isinstance(folder, str):
         raise ConfigurationError("the node's configuration needs lab = \"the lab's folder\"")
-    lab = _open(Path(folder), Path(str(context.node_config.get("federation", folder))))
-    return replace(lab, model_path=None if model is None else Path(str(model)))
+    federation_path = Path(str(context.node_config.get("federation", folder)))
+    return _open(Path(folder), federation_path, None if model is None else Path(str(model)))
 
 
 @lru_cache(maxsize=4)
-def _open(folder: Path, federation_path: Path) -> Lab:
-    return open_lab(folder, load_federation(federation_path))
+def _open(folder: Path, federation_path: Path, model_path: Path | None) -> Lab:
+    return replace(open_lab(folder, load_federation(federation_path)), model_path=model_path)
 
 
 app = client_app(open_lab_folder)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from flwr.app import RecordDict
 
-from client.lab import TRAINING_SHARE
+from client.lab import TRAINING_SHARE, require_cross_evaluation
 from client.policy import OWN_MODEL as OWN_MODEL_METRIC
 from client.policy import Policy
 from client.rounding import Sums, rounded
@@ -134,8 +134,10 @@ class Gate:
             self._require(ERROR_SUMS)
             self._check_number(asked_id, EVALUATE, self._policy.evaluations_per_day)
         elif message_type == OWN_MODEL:
+            require_cross_evaluation(self._federation)
             self._require(OWN_MODEL_METRIC)
         elif message_type == TRIAL:
+            require_cross_evaluation(self._federation)
             ModelRequest.from_record(content, shapes=shapes)
             self._require(ERROR_SUMS)
             self._check_number(asked_id, TRIAL, self._policy.trials_per_day)

@@ -68,9 +68,8 @@ def judge(lab: Lab, release: Release) -> Judgement:
         for column, measured in enumerate(held_out.targets.T)
     ]
     joined = np.stack([choice.predicted for choice in choices], axis=1)
-    own_model = _own_model(lab)
-    alone = _by_own_model(lab, own_model)
-    gains = _gains(lab, release, alone, predictions)
+    own_model, alone = _alone(lab)
+    gains = _gains(lab, release, alone, predictions, halves)
     held = {gain.target for gain in gains if gain.verdict == HOLD}
     stays = np.array([target in held for target in lab.federation.targets])
     used = np.where(stays, alone, joined)
@@ -92,24 +91,28 @@ def judge(lab: Lab, release: Release) -> Judgement:
     )
 
 
-def _own_model(lab: Lab) -> Model | None:
-    training = lab.training
+def _alone(lab: Lab) -> tuple[Model | None, np.ndarray]:
+    """Return the lab's own model, and what it predicts of the held-out specimens."""
+    training, held_out = lab.training, lab.held_out
+    nothing = np.full(held_out.targets.shape, np.nan)
     try:
-        return train_own_model(lab.federation, training.features, training.targets, lab.name)
+        own = train_own_model(lab.federation, training.features, training.targets, lab.name)
     except DivergedError as error:
         log.warning("%s: no head of its own to compare with: %s", lab.name, error)
-        return None
-
-
-def _by_own_model(lab: Lab, model: Model | None) -> np.ndarray:
-    if model is None:
-        return np.full(lab.held_out.targets.shape, np.nan)
-    predicted = predict_in_units(model.head, model.standardiser, lab.held_out.features)
-    return np.where(np.isfinite(lab.training.targets).any(axis=0), predicted, np.nan)
+        return None, nothing
+    predicted = predict_in_units(own.head, own.standardiser, held_out.features)
+    if not np.isfinite(predicted).all():
+        log.warning("%s: no head of its own to compare with: it overflows", lab.name)
+        return None, nothing
+    return own, np.where(np.isfinite(training.targets).any(axis=0), predicted, nothing)
 
 
 def _gains(
-    lab: Lab, release: Release, alone: np.ndarray, versions: Mapping[str, np.ndarray]
+    lab: Lab,
+    release: Release,
+    alone: np.ndarray,
+    versions: Mapping[str, np.ndarray],
+    halves: np.ndarray,
 ) -> list[Gain]:
     federation, held_out = lab.federation, lab.held_out
     points = (
@@ -125,7 +128,7 @@ def _gains(
             unit=target.unit,
             measured=held_out.targets[:, column],
             groups=held_out.groups,
-            block=second_half(held_out, federation.training.seed).astype(np.int64),
+            block=halves,
             seed=federation.training.seed,
             num_trained=int(np.isfinite(lab.training.targets[:, column]).sum()),
             alone=alone[:, column],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -58,6 +58,7 @@ class Lab:
     held_out: Specimens
     min_specimens: int | None = None
     model_path: Path | None = None
+    _kept: list[Standardised] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def needed(self) -> int:
@@ -110,15 +111,14 @@ class Lab:
 
     def standardised(self, standardiser: Standardiser) -> Standardised:
         """Return the training specimens standardised; each round of a run asks for the same."""
-        kept: Standardised | None = self.__dict__.get("_standardised")
-        if kept is None or not kept.standardiser.equals(standardiser):
-            kept = Standardised(
+        if not self._kept or not self._kept[0].standardiser.equals(standardiser):
+            made = Standardised(
                 standardiser=standardiser,
                 features=standardiser.features(self.training.features),
                 targets=standardiser.targets(self.shared_training_targets),
             )
-            self.__dict__["_standardised"] = kept
-        return kept
+            self._kept[:] = [made]
+        return self._kept[0]
 
     def told_held_out(self) -> Specimens:
         """Return the held-out specimens with those targets alone that sums may be told of.
@@ -157,6 +157,12 @@ def split_lab(specimens: Specimens, federation: Federation, held_out: np.ndarray
         training=specimens.take(~held_out),
         held_out=specimens.take(held_out),
     )
+
+
+def require_cross_evaluation(federation: Federation) -> None:
+    """Raise RequestError unless it was agreed that labs' own heads are tried at each other."""
+    if not federation.privacy.cross_evaluation:
+        raise RequestError("the agreement is without cross_evaluation; no lab's own head is tried")
 
 
 def indistinct(measured: np.ndarray, at_least: int) -> np.ndarray:

@@ -6,8 +6,8 @@ from common.federation import MOST_COMPONENTS
 
 CROSS_EVALUATION = (
     "where `cross_evaluation` was agreed: a head that it trains on its specimens alone, with its "
-    "means and spreads, which all labs of the run get to try; and how large other labs' heads err "
-    "on its held-out specimens, to two digits"
+    "means and spreads, which all labs of the run get to try; and for each such head the mean "
+    "error on its held-out specimens, to two digits, and how many specimens that is over"
 )
 
 LEAVES = (

@@ -11,7 +11,8 @@ import numpy as np
 from client.evaluation import calibrate, second_half
 from client.lab import Lab
 from client.uncertainty import spread_in_units
-from common.intervals import LEVELS, Intervals, score_counts, shrunk
+from common.errors import RequestError
+from common.intervals import GRID, LEVELS, Intervals, score_counts, shrunk
 from common.release import Release
 from common.report.content import CalibrationRow
 
@@ -26,7 +27,7 @@ def own_intervals(
     lab : Lab
     release : Release
     tried : ndarray of shape (n_held_out, n_targets), in the targets' units
-        Each held-out specimen by what was chosen without it.
+        Each held-out specimen by the version that was chosen without it, or by the lab's own head.
     stays_alone : ndarray of shape (n_targets,), bool
         Targets that are predicted by a head of the lab's own: other labs' scores say nothing of it.
     """
@@ -85,9 +86,18 @@ def _scores(lab: Lab, release: Release, tried: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _of_others(lab: Lab, release: Release, stays_alone: np.ndarray) -> np.ndarray:
-    """Return everyone's counts without this lab's own, which are among them unless kept back."""
+    """Return everyone's counts without those that this lab may tell, which are among them.
+
+    Where the lab's policy keeps its counts back, that leaves a little less of the others'.
+    """
     told, model = release.provenance.calibration, release.model
-    own = calibrate(model.head, model.standardiser, lab.held_out, lab.federation, None)
-    everyone = 0.0 if told is None else told.counts.sum(axis=0)
-    others = np.maximum(everyone - own.counts.sum(axis=0), 0.0)
+    nothing = np.zeros((len(stays_alone), len(GRID) + 1))
+    others = nothing if told is None else told.counts.sum(axis=0)
+    try:
+        mine = lab.told_held_out()
+    except RequestError:
+        # too few to be told of: none of them are in it
+        mine = lab.held_out.take(np.zeros(len(lab.held_out), dtype=bool))
+    own = calibrate(model.head, model.standardiser, mine, lab.federation, None)
+    others = np.maximum(others - own.counts.sum(axis=0), 0.0)
     return np.where(stays_alone[:, None], 0.0, others)

@@ -90,7 +90,8 @@ def own_report(lab: Lab, release: Release, judged: Judgement) -> LabReport:
         else release.novelty.inside(standardiser.features(held_out.features))
     )
     predicted = {SHARED_LABEL: shared, ALONE_LABEL: judged.alone}
-    if release.baseline is not None:
+    # under the strategy ridge it is the shared model itself
+    if release.baseline is not None and federation.training.strategy != "ridge":
         predicted[LINE_LABEL] = predict_in_units(release.baseline, standardiser, held_out.features)
     importances, dependences = reasons(release.model, held_out, federation)
     return LabReport(
@@ -225,7 +226,8 @@ def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
         f"All of it is about the {len(lab.held_out)} specimens that this lab held out, one fifth; "
         "the choice of a version is tried on one half of them and made on the other. Intervals are "
         "those that your next specimen gets: these specimens had a part in them. How often they "
-        "hold was tried on each half with those of the other."
+        "hold was tried on each half with those of the other. Where joining is clearly worse, they "
+        "are about your own model, which was chosen on all of these specimens."
     ]
     if _left_out(release):
         notes.append(

@@ -50,8 +50,9 @@ evaluations_per_day = 1
 
 # How many different heads of single labs are tried on your held-out specimens in 24 hours, where
 # the agreement has cross_evaluation; a run asks for one of each lab, and those beyond this number
-# are missing in its matrix. Of each try a mean error leaves, rounded to two digits. A coordinator
-# could make up heads that ask for certain specimens: 0 lets none be tried.
+# are missing in its matrix. Of each try a mean error leaves, rounded to two digits, and how many
+# specimens it is over. A coordinator could make up heads that ask for certain specimens: 0 lets
+# none be tried.
 trials_per_day = 20
 """
 

@@ -53,7 +53,8 @@ class CrossEvaluation(Asker):
             if node in self.roster.names:
                 errors[node], silent_now = self._try(heads[node], present)
                 silent |= silent_now
-        return {self.roster.name(node): self._row(node, errors) for node in self._still_in(errors)}
+        rows = {self.roster.name(node): self._row(node, errors) for node in self._still_in(errors)}
+        return {lab: row for lab, row in rows.items() if row}
 
     def _row(self, node: int, errors: dict[int, dict[int, TrialReply]]) -> dict[str, np.ndarray]:
         """Return what a lab's head is worth, by the labs that tried it.

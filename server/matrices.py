@@ -34,8 +34,11 @@ def matrices_of(federation: Federation, result: RunResult) -> tuple[Matrix, ...]
         "0 is alike, beyond 1 two labs hardly overlap.",
     )
     # small labs are in the sums, and have too few held-out specimens to try a head on
-    all_told = bool(tried) and set(names) <= set(tried[0].rows) & set(tried[0].columns)
-    linear = () if all_told else _linear_models(federation, result, products)
+    all_told = [
+        set(names) <= set(matrix.rows) & set(matrix.columns) and np.isfinite(matrix.values).all()
+        for matrix in tried
+    ]
+    linear = () if tried and all(all_told) else _linear_models(federation, result, products)
     return (*tried, *linear, apart)
 
 
@@ -58,7 +61,8 @@ def _tried_heads(federation: Federation, result: RunResult) -> tuple[Matrix, ...
             values=np.array([*own, shared]),
             unit=about.unit,
             reading="Read along a row: one model, tried on every lab's held-out specimens. Errors "
-            "of labs' own models are rounded to two digits.",
+            "of labs' own models are rounded to two digits; a gap is what a lab keeps back, has "
+            "too few specimens for, or an error beyond the target's range.",
             row_title="model of",
             column_title="tried on",
         )

@@ -90,7 +90,12 @@ def _modes(federation: Federation, evaluation: Evaluation) -> tuple[ModeRow, ...
             if total is not None:
                 found = total.metrics(column)
                 row = ModeRow(
-                    target=target, label=label, is_shared=is_shared, is_line=not is_shared, **found
+                    target=target,
+                    label=label,
+                    is_shared=is_shared,
+                    # under the strategy ridge it is the shared model itself
+                    is_line=not is_shared and federation.training.strategy != "ridge",
+                    **found,
                 )
                 rows.append(row)
     return tuple(rows)

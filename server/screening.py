@@ -145,8 +145,9 @@ def check_own_model(reply: OwnModelReply, num_examples: int, federation: Federat
     low, high = np.array(_ranges(federation)).T
     # a column that does not vary has the scale 1
     widest = np.maximum((high - low) / 2 * (1 + ROUNDING), 1.0)
+    slack = ROUNDING * (high - low)
     for mean, scale, lowest, highest, most in (
-        (standardiser.target_mean, standardiser.target_scale, low, high, widest),
+        (standardiser.target_mean, standardiser.target_scale, low - slack, high + slack, widest),
         (
             standardiser.feature_mean,
             standardiser.feature_scale,

@@ -132,6 +132,7 @@ def run_and_report(
 
     from rich.console import Console
 
+    from common.bundle import FOLDER_NAME as MODEL
     from common.federation import load_federation
     from simulation.consortium import require_labs
     from simulation.engine import require_engine
@@ -168,7 +169,7 @@ def run_and_report(
         print_summary(outcome, console)
     message = (
         f"Written to {claimed}: federation.toml, report.html, result.json, rounds.jsonl, "
-        "predictions.csv, parity.png" + (", model/" if outcome.evidence.results else "")
+        "predictions.csv, parity.png" + (", model/" if (claimed / MODEL).exists() else "")
     )
     Console(stderr=True).print(message, markup=False, highlight=False)
 

@@ -84,14 +84,15 @@ def simulation_report(outcome: Outcome, labels: dict[str, str], closing: str) ->
 
 def _modes(outcome: Outcome, labels: dict[str, str]) -> tuple[ModeRow, ...]:
     rows = []
-    for target in outcome.consortium.federation.targets:
+    federation = outcome.consortium.federation
+    for target in federation.targets:
         for mode in outcome.predicted:
             found = outcome.metrics(mode)[target]
             row = ModeRow(
                 target=target,
                 label=labels[mode],
                 is_shared=mode == "federated",
-                is_line=mode == "ridge",
+                is_line=mode == "ridge" and federation.training.strategy != "ridge",
                 **found,
             )
             rows.append(row)
@@ -100,7 +101,8 @@ def _modes(outcome: Outcome, labels: dict[str, str]) -> tuple[ModeRow, ...]:
 
 def _ridge_beside(outcome: Outcome, labels: dict[str, str]) -> list[ModeRow]:
     """Return ridge regression as every federated run has it, where it did not run as a mode."""
-    if "ridge" in outcome.predicted or not outcome.evidence.products:
+    is_ridge = outcome.consortium.federation.training.strategy == "ridge"
+    if "ridge" in outcome.predicted or is_ridge or not outcome.evidence.products:
         return []
     consortium, predicted = outcome.consortium, outcome.evidence.versions["ridge"]
     shift = consortium.federation.target_shift

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import tomli_w
 
 from client.verdict import sentence
 from common.bundle import FOLDER_NAME as MODEL_FOLDER
+from common.errors import RequestError
 from common.federation import FILE_NAME, SIMULATION
 from common.files import write_atomically
 from common.metrics import as_finite
@@ -34,6 +36,8 @@ from simulation.parity import parity_png
 from simulation.released import simulated_release
 from simulation.scenarios.happened import scenario_record
 from simulation.verdict import gains
+
+log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.csv"
@@ -154,7 +158,11 @@ def write_run(outcome: Outcome, record: dict[str, Any], folder: Path) -> None:
         page = simulation_report(outcome, MODE_LABELS, closing_sentence(outcome))
     write_report(folder / REPORT, page)
     if outcome.evidence.results:
-        simulated_release(outcome).write(folder / MODEL_FOLDER)
+        try:
+            simulated_release(outcome).write(folder / MODEL_FOLDER)
+        except RequestError as error:
+            # in a scenario that makes a head explode, that is what there is to tell
+            log.warning("no model of this run: %s", error)
     write_atomically(folder / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 

@@ -68,7 +68,7 @@ def progress(server_round: int) -> Progress:
                 "aachen": CalibrationSums(counts=ones, spreads=2 * ones, novelty=3 * ones)
             },
         ),
-        crossed={"aachen": {"aachen": ones, "celle": np.array([np.nan, 2.0])}, "celle": {}},
+        crossed={"aachen": {"aachen": ones, "celle": np.array([np.nan, 2.0])}},
     )
 
 

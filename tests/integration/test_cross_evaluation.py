@@ -9,8 +9,9 @@ from flwr.app import Array, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.app import client_app
-from client.lab import HELD_OUT_FOLDS, Lab, split_lab
+from client.lab import HELD_OUT_FOLDS, Lab, require_cross_evaluation, split_lab
 from client.specimens import Specimens
+from common.errors import RequestError
 from common.federation import Federation
 from common.messages import ERROR_NUMBER, OWN_MODEL, TRIAL
 from server.evidence import CrossErrors
@@ -167,6 +168,17 @@ def test_law_6_a_broken_reply_puts_its_lab_out_and_costs_no_other(
             np.testing.assert_array_equal(result.crossed[own][other], expected[own][other])
     assert list(result.crossed) == ["aachen", "celle"]
     assert all(list(row) == ["aachen", "celle"] for row in result.crossed.values())
+
+
+@pytest.mark.parametrize("end", [0.0, 200.0])
+def test_a_lab_whose_values_all_lie_at_an_end_of_the_range_stays_in(end: float) -> None:
+    found = consortium(agreement())
+    for specimens in found.labs[1:]:
+        specimens.targets[:, 0] = end
+    result = run(labs_of(found))
+    assert result.excluded == {} and list(result.crossed) == [*SIZES]
+    with pytest.raises(RequestError, match="without cross_evaluation"):
+        require_cross_evaluation(agreement(cross_evaluation=False))
 
 
 def test_an_error_beyond_the_targets_range_is_no_number_to_show() -> None:

@@ -179,6 +179,9 @@ def test_who_solves_ridge_regression_together_is_compared_with_who_solves_it_alo
         consortium = Consortium(federation=federation, labs=(alone,))
         by_itself = run_experiment(consortium, modes=("federated",)).predicted["federated"][0]
         np.testing.assert_allclose(found.predicted["local"][index], by_itself, rtol=1e-4)
+    # it is the shared model, and has no line of its own to beat
+    rows = simulation_report(found, MODE_LABELS, "").evidence.modes
+    assert len(rows) == 3 and not any(row.is_line for row in rows)
 
 
 def test_a_simulation_leaves_the_model_of_its_first_fold(tmp_path: Path) -> None:
@@ -200,6 +203,19 @@ def test_a_simulation_leaves_the_model_of_its_first_fold(tmp_path: Path) -> None
     assert errors.absolute[0] == pytest.approx(np.concatenate(by_hand).sum(), rel=1e-9)
     assert found.intervals is not None and np.isfinite(found.intervals.quantile).all()
     assert found.novelty is not None
+
+
+def test_a_head_that_explodes_costs_a_simulation_its_model_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = experiment(lab("a"), lab("bb"))
+    result = outcome.evidence.results[0]
+    huge = {name: np.full_like(array, 3e38) for name, array in result.head.items()}
+    record = result_record(outcome, {})
+    outcome.evidence.results[0] = replace(result, head=huge)
+    write_run(outcome, record, tmp_path)
+    assert (tmp_path / "result.json").is_file() and not (tmp_path / "model").exists()
+    assert "no model of this run" in caplog.text
 
 
 def test_a_simulation_without_a_federated_run_leaves_no_model(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from client.alone import train_alone
-from client.app import client_app
+from client.app import client_app, keep_with_all
 from client.choice import ALIGNED, ALONE, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
 from client.evaluation import calibrate, predict_in_units, second_half
 from client.judgement import judge
 from client.lab import Lab, split_lab
-from client.own_report import own_report, write_own_report
+from client.own_report import own_report, report_path, write_own_report
 from client.own_version import load_own_version, own_path
 from client.prediction import remarks_on_model
 from client.specimens import Specimens
@@ -332,6 +332,58 @@ def test_a_labs_report_has_the_line_to_beat_and_whether_intervals_hold_there(
     assert found.lab == "a" and found.num_specimens == len(made.held_out) == len(held)
     assert found.coverage == pytest.approx(np.mean(held))
     assert 0.0 < np.mean(held) < 1.0
+
+
+def kept_at(made: Lab) -> tuple[bool, bool]:
+    """Whether the lab's own version of the model that lies there is kept, and a report."""
+    assert made.model_path is not None
+    own = load_own_version(made.model_path, load_release(made.model_path))
+    return own is not None, report_path(made.model_path).exists()
+
+
+def test_a_lab_that_dies_while_it_judges_judges_when_the_model_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = run(tmp_path)
+    data = FEDERATION.model_dump()
+    data["training"]["rounds"] = 2
+    federation = Federation.model_validate(data)
+    labs = {name: replace(lab(name, 60, tmp_path), federation=federation) for name in ("a", "b")}
+    release = release_of(FEDERATION, first)
+    made = replace(lab("a", 60, tmp_path), federation=FEDERATION)
+    assert made.model_path is not None and kept_at(made) == (True, True)
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    second = run_federation(InProcessGrid(app, {name: {"lab": name} for name in labs}), federation)
+    made, release = labs["a"], release_of(federation, second)
+    # as after the first run, so that the second's model comes anew
+    release_of(FEDERATION, first).write(tmp_path / "a" / "model")
+    own_path(tmp_path / "a" / "model").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("client.app.judge", dies)
+        with pytest.raises(Killed):
+            keep_with_all(made, release, tmp_path / "a" / "model")
+    assert kept_at(made) == (False, False)
+    keep_with_all(made, release, tmp_path / "a" / "model")
+    assert kept_at(made) == (True, True)
+
+
+def test_what_cannot_be_written_beside_a_model_keeps_it_not_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise StateError("no room for it")
+
+    monkeypatch.setattr("client.app.keep_own_version", full)
+    result, _ = run(tmp_path)
+    assert result.released == ("a", "b", "c")
+    assert "the model is kept, without all that goes beside it: no room for it" in caplog.text
 
 
 def test_a_report_that_cannot_be_written_keeps_no_model_back(

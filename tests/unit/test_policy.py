@@ -62,7 +62,7 @@ FEDERATION = Federation.model_validate(
         "imaging": {"scale": "fit"},
         "backbone": {"name": "resnet18"},
         "head": {"hidden": [4]},
-        "privacy": {"min_specimens": 20},
+        "privacy": {"min_specimens": 20, "cross_evaluation": True},
     }
 )
 SHAPES = federation_shapes(FEDERATION)
@@ -295,6 +295,20 @@ def test_trials_of_labs_own_heads_leave_with_two_digits_and_of_enough_specimens(
         gate(tmp_path).check_reply(TRIAL, trial(19))
     with pytest.raises(ReplyError, match="below zero"):
         gate(tmp_path).check_reply(TRIAL, trial(-1))
+
+
+def test_own_heads_are_no_matter_where_that_was_not_agreed(tmp_path: Path) -> None:
+    without = FEDERATION.model_dump() | {"privacy": {"min_specimens": 20}}
+    federation = Federation.model_validate(without)
+    here = Gate(
+        federation=federation, lab="celle", policy=Policy(), log=SentLog(tmp_path / "sent.jsonl")
+    )
+    terms = Terms.of(federation)
+    with pytest.raises(RequestError, match="without cross_evaluation"):
+        here.check_task("1", OWN_MODEL, terms.to_record())
+    with pytest.raises(RequestError, match="without cross_evaluation"):
+        here.check_task("1", TRIAL, replace(model_request(), terms=terms).to_record())
+    gate(tmp_path).check_task("1", OWN_MODEL, TERMS.to_record())
 
 
 def test_a_head_of_its_own_leaves_where_it_was_trained_on_enough(tmp_path: Path) -> None:
