@@ -213,7 +213,10 @@ def keep_with_all(lab: Lab, release: Release, path: Path) -> None:
     """Keep a model, and beside it the lab's own version and report, unless they are there."""
     if not release.is_in(path):
         # the report comes last and says that all is there: no older one may say so
-        report_path(path).unlink(missing_ok=True)
+        try:
+            report_path(path).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the report of an earlier model stays: %s", error)
         # judging takes a training of the lab's own: what a run is for is there before
         release.write(path)
     elif report_path(path).exists():

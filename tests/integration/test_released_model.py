@@ -67,7 +67,7 @@ def lab(name: str, size: int, folder: Path) -> Lab:
 def run(folder: Path) -> tuple[RunResult, dict[str, Lab]]:
     labs = {name: lab(name, size, folder) for name, size in (("a", 60), ("b", 45), ("c", 30))}
     for name in labs:
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
     grid = InProcessGrid(app, {name: {"lab": name} for name in labs})
     return run_federation(grid, FEDERATION), labs
@@ -381,8 +381,11 @@ def test_what_cannot_be_written_beside_a_model_keeps_it_not_back(
         raise StateError("no room for it")
 
     monkeypatch.setattr("client.app.keep_own_version", full)
+    # no file, and so not to be removed as one
+    (tmp_path / "a" / "report.html").mkdir(parents=True)
     result, _ = run(tmp_path)
     assert result.released == ("a", "b", "c")
+    assert "the report of an earlier model stays" in caplog.text
     assert "the model is kept, without all that goes beside it: no room for it" in caplog.text
 
 
