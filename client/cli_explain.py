@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
+    from client.alone import Predictor
     from client.dataset import Dataset
     from client.importance import Importance, PartialDependence
     from common.federation import Federation
-    from common.release import ReleasedModel
 
 SEEN = (
     "these are all specimens of the lab; where it took part in training the model, four of five "
@@ -37,12 +37,19 @@ def explain(
     specimen: Annotated[
         str | None, typer.Option(metavar="ID", help="Whose first micrograph; the first one's.")
     ] = None,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="Explain the model as all labs have it."),
+    ] = False,
     repeats: Annotated[
         int, typer.Option(min=2, max=10_000, help="How often values are dealt out.")
     ] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Say what a model leans on, over the lab's specimens. Nothing is sent."""
+    """Say what a model leans on, over the lab's specimens. Nothing is sent.
+
+    At a lab that took part, the version that the lab predicts with is explained.
+    """
     from rich.console import Console
 
     from client.dataset import load_dataset
@@ -50,6 +57,8 @@ def explain(
     from client.features import extract
     from client.folders import require_model
     from client.importance import partial_dependence, permutation_importance
+    from client.own_version import load_own_version
+    from client.prediction import predictor_of, remarks_on_versions
     from common.files import write_atomically
     from common.release import load_release
 
@@ -59,17 +68,21 @@ def explain(
     dataset = load_dataset(folder, federation)
     row = _row_of(specimen, dataset)
     specimens = extract(dataset, federation, FeatureStore(default_folder()))
-    importance = permutation_importance(released.model, specimens, federation, repeats=repeats)
-    dependence = partial_dependence(released.model, specimens, federation)
+    own = None if shared else load_own_version(model, released)
+    predict = predictor_of(released, own)
+    importance = permutation_importance(predict, specimens, federation, repeats=repeats)
+    dependence = partial_dependence(predict, specimens, federation)
     if as_json:
         typer.echo(json.dumps(_record(importance, dependence, federation), indent=2))
     else:
         console = Console()
         for index, name in enumerate(federation.targets):
             console.print(_table(importance, dependence, federation, index, name))
+    for remark in remarks_on_versions(released, own):
+        typer.echo(f"Note: {remark}.", err=True)
     typer.echo(f"Note: {SEEN}.", err=True)
     if saliency is not None:
-        write_atomically(saliency, _saliency(dataset, row, released))
+        write_atomically(saliency, _saliency(dataset, row, federation, predict))
         typer.echo(f"{saliency} shows {dataset.micrographs[row][0].name}.", err=True)
 
 
@@ -84,26 +97,23 @@ def _row_of(specimen: str | None, dataset: Dataset) -> int:
     return dataset.specimens.index(specimen)
 
 
-def _saliency(dataset: Dataset, row: int, released: ReleasedModel) -> bytes:
+def _saliency(dataset: Dataset, row: int, federation: Federation, predict: Predictor) -> bytes:
     from client.engine_choice import choose_engine
     from client.engines import load_engine
-    from client.evaluation import predict_in_units
     from client.features import task_of
     from client.saliency import SpecimenView, occlusion
     from client.saliency_plot import saliency_png
 
-    federation, model = released.federation, released.model
     backbone = federation.backbone
     engine = load_engine(backbone, federation.imaging.tile_px, choose_engine(backbone))
     tasks = [task_of(image, dataset, federation) for image in dataset.micrographs[row]]
     view = SpecimenView(tasks, 0, engine, dataset.covariates[row])
 
-    def predict(grey: np.ndarray) -> np.ndarray:
-        found = predict_in_units(model.head, model.standardiser, view.features(grey)[None])
-        told: np.ndarray = found[0]
+    def predict_one(grey: np.ndarray) -> np.ndarray:
+        told: np.ndarray = predict(view.features(grey)[None])[0]
         return told
 
-    return saliency_png(occlusion(view.grey, predict), federation)
+    return saliency_png(occlusion(view.grey, predict_one), federation)
 
 
 def _table(

@@ -12,9 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from client.evaluation import predict_in_units
+from client.alone import Predictor
 from client.specimens import Specimens
-from common.bundle import Model
 from common.errors import LabDataError
 from common.federation import Federation
 from common.seeds import seed_for
@@ -113,11 +112,19 @@ def feature_groups(federation: Federation) -> tuple[Group, ...]:
 
 
 def permutation_importance(
-    model: Model, specimens: Specimens, federation: Federation, *, repeats: int = 20
+    predict: Predictor, specimens: Specimens, federation: Federation, *, repeats: int = 20
 ) -> Importance:
     """Deal out each group's values among a lab's specimens, and measure what that costs.
 
     The same dealing for all targets and, in each repeat, for all groups.
+
+    Parameters
+    ----------
+    predict : Predictor
+        What is explained: of features as extracted, predictions in units.
+    specimens : Specimens
+    federation : Federation
+    repeats : int
 
     Raises
     ------
@@ -127,7 +134,7 @@ def permutation_importance(
     if len(specimens) < 2:
         raise LabDataError(f"{len(specimens)} specimen(s): there is nothing to deal out")
     groups = feature_groups(federation)
-    before = _mae(model, specimens.features, specimens.targets)
+    before = _mae(predict, specimens.features, specimens.targets)
     increases = np.empty((repeats, len(groups), len(federation.targets)))
     for repeat in range(repeats):
         seed = seed_for(federation.training.seed, "importance", str(repeat))
@@ -135,7 +142,7 @@ def permutation_importance(
         for index, group in enumerate(groups):
             dealt = specimens.features.copy()
             dealt[:, group.columns] = dealt[order, group.columns]
-            increases[repeat, index] = _mae(model, dealt, specimens.targets) - before
+            increases[repeat, index] = _mae(predict, dealt, specimens.targets) - before
     return Importance(
         groups=groups,
         num_specimens=np.isfinite(specimens.targets).sum(axis=0),
@@ -146,9 +153,16 @@ def permutation_importance(
 
 
 def partial_dependence(
-    model: Model, specimens: Specimens, federation: Federation
+    predict: Predictor, specimens: Specimens, federation: Federation
 ) -> tuple[PartialDependence, ...]:
-    """Return how predictions follow each descriptor and covariate, the others as they are."""
+    """Return how predictions follow each descriptor and covariate, the others as they are.
+
+    Parameters
+    ----------
+    predict : Predictor
+    specimens : Specimens
+    federation : Federation
+    """
     found = []
     for group in feature_groups(federation):
         if group.kind == "deep":
@@ -159,13 +173,13 @@ def partial_dependence(
         for value in values:
             changed = specimens.features.copy()
             changed[:, group.columns] = value
-            means.append(predict_in_units(model.head, model.standardiser, changed).mean(axis=0))
+            means.append(predict(changed).mean(axis=0))
         found.append(PartialDependence(group=group, values=values, predicted=np.stack(means)))
     return tuple(found)
 
 
-def _mae(model: Model, features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    error = np.abs(predict_in_units(model.head, model.standardiser, features) - targets)
+def _mae(predict: Predictor, features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    error = np.abs(predict(features) - targets)
     count = np.isfinite(error).sum(axis=0)
     mae: np.ndarray = np.nansum(error, axis=0) / np.where(count > 0, count, np.nan)
     return mae

@@ -93,7 +93,7 @@ def own_report(lab: Lab, release: Release, judged: Judgement) -> LabReport:
     # under the strategy ridge it is the shared model itself
     if release.baseline is not None and federation.training.strategy != "ridge":
         predicted[LINE_LABEL] = predict_in_units(release.baseline, standardiser, held_out.features)
-    importances, dependences = reasons(release.model, held_out, federation)
+    importances, dependences = reasons(judged.own.predict, held_out, federation)
     return LabReport(
         head=head_of(
             federation,

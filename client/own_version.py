@@ -75,7 +75,7 @@ class OwnVersion:
         -------
         ndarray of shape (n_specimens, n_targets), in the targets' units
         """
-        found = self.versions.predictions(features)
+        found = self.versions.predictions(features, self.chosen)
         found[OFFSET] = found[SHARED] + self.offset
         if self.alone is not None:
             found[ALONE] = predict_in_units(self.alone.head, self.alone.standardiser, features)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from common.units import convert, symbol
 
 if TYPE_CHECKING:
     # torch comes with it
+    from client.alone import Predictor
     from client.own_version import OwnVersion
 
 NO_COUNTS = "no lab told counts of scores, so that there are no intervals"
@@ -71,14 +73,11 @@ def predict_specimens(
     StateError
         If the model overflows: its weights are finite and far from any that were trained.
     """
-    from client.evaluation import predict_in_units
     from client.uncertainty import spread_in_units
 
     model, standardiser = released.model, released.model.standardiser
-    if own is None:
-        values, intervals = predict_in_units(model.head, standardiser, features), released.intervals
-    else:
-        values, intervals = own.predict(features), own.intervals
+    values = predictor_of(released, own)(features)
+    intervals = released.intervals if own is None else own.intervals
     quantile = np.full((2, values.shape[1]), np.inf) if intervals is None else intervals.quantile
     spread = spread_in_units(model.head, standardiser, features, released.federation)
     if not (np.isfinite(values).all() and np.isfinite(spread).all()):
@@ -97,13 +96,19 @@ def predict_specimens(
     )
 
 
+def predictor_of(released: ReleasedModel, own: OwnVersion | None) -> Predictor:
+    """Return what predicts: the lab's own version, or the model as all labs have it."""
+    from client.evaluation import predict_in_units
+
+    if own is not None:
+        return own.predict
+    return partial(predict_in_units, released.model.head, released.model.standardiser)
+
+
 def remarks_on_model(released: ReleasedModel, own: OwnVersion | None) -> list[str]:
     """Say what version predicted, what the model cannot tell, and why."""
-    remarks = []
+    remarks = remarks_on_versions(released, own)
     intervals = released.intervals if own is None else own.intervals
-    for target, version in versions_of(released, own).items():
-        if version != SHARED:
-            remarks.append(f"{target} is predicted by this lab's own version: {version}")
     if intervals is None:
         remarks.append(NO_COUNTS)
     elif not np.isfinite(intervals.quantile).all():
@@ -113,6 +118,15 @@ def remarks_on_model(released: ReleasedModel, own: OwnVersion | None) -> list[st
     if released.novelty is None:
         remarks.append(NO_NOVELTY)
     return remarks
+
+
+def remarks_on_versions(released: ReleasedModel, own: OwnVersion | None) -> list[str]:
+    """Say which targets are predicted otherwise than by the model as all labs have it."""
+    return [
+        f"{target} is predicted by this lab's own version: {version}"
+        for target, version in versions_of(released, own).items()
+        if version != SHARED
+    ]
 
 
 def versions_of(released: ReleasedModel, own: OwnVersion | None) -> dict[str, str]:

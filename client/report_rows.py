@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from client.alone import Predictor
 from client.choice import ALIGNED, CORAL, OFFSET, PERSONALISED, SHARED
 from client.importance import partial_dependence, permutation_importance
 from client.specimens import Specimens
 from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
-from common.bundle import Model as Released
 from common.federation import Federation
 from common.report.content import Importance as ImportanceRow
 from common.report.content import LabRow, Model, Verdict
@@ -52,22 +52,22 @@ def lab_row(gain: Gain) -> LabRow:
 
 
 def reasons(
-    model: Released, specimens: Specimens, federation: Federation, repeats: int = 10
+    predict: Predictor, specimens: Specimens, federation: Federation, repeats: int = 10
 ) -> tuple[tuple[ImportanceRow, ...], tuple[DependenceRow, ...]]:
-    """Return what a model leans on over some specimens; nothing where no feature has a name.
+    """Return what predictions lean on: the network's features together, and each that has a name.
 
     Parameters
     ----------
-    model : Model
+    predict : Predictor
     specimens : Specimens
-        At least two.
+        Of fewer than two there is nothing to tell.
     federation : Federation
     repeats : int
         Of permutation importance.
     """
-    if not federation.named_features or len(specimens) < 2:
+    if len(specimens) < 2:
         return (), ()
-    found = permutation_importance(model, specimens, federation, repeats=repeats)
+    found = permutation_importance(predict, specimens, federation, repeats=repeats)
     importances = tuple(
         ImportanceRow(
             target=target,
@@ -79,7 +79,7 @@ def reasons(
         if np.isfinite(found.mae[column])
         for row, group in enumerate(found.groups)
     )
-    curves = partial_dependence(model, specimens, federation)
+    curves = partial_dependence(predict, specimens, federation)
     dependences: list[DependenceRow] = []
     for column, target in enumerate(federation.targets):
         # the network's features, which come first, have no curve

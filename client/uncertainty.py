@@ -77,7 +77,7 @@ def dropout_spread(head: HeadArrays, features: np.ndarray, dropout: float, seed:
     with torch.inference_mode():
         parameters = {name: torch.from_numpy(array) for name, array in head.items()}
         x = torch.from_numpy(features)
-        if dropout == 0 or len(head) == 2:
+        if dropout == 0 or len(head) == 2 or not len(features):
             return np.zeros((len(features), len(list(head.values())[-1])))
         outputs = [forward(thin, x).double() for thin in _thinned(parameters, dropout, seed)]
         return torch.stack(outputs).std(dim=0, correction=0).numpy()

@@ -7,13 +7,13 @@ there too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from client.alignment import Alignment, find_alignment
-from client.choice import ALIGNED, CORAL, PERSONALISED, SHARED
+from client.choice import ALIGNED, CORAL, OWN_VERSIONS, PERSONALISED, SHARED
 from client.evaluation import predict_in_units
 from client.personalise import personalised
 from client.specimens import Specimens
@@ -66,12 +66,15 @@ class Versions:
             }
         return cls(model=model, personalised=own, novelty=novelty, alignments=alignments)
 
-    def predictions(self, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Predict by every version.
+    def predictions(
+        self, features: np.ndarray, asked: Collection[str] = OWN_VERSIONS
+    ) -> dict[str, np.ndarray]:
+        """Predict by the shared head as it is, and by the lab's versions that are asked for.
 
         Parameters
         ----------
         features : ndarray of shape (n_specimens, n_features), as extracted
+        asked : collection of str
 
         Returns
         -------
@@ -79,10 +82,11 @@ class Versions:
         """
         standardiser = self.model.standardiser
         found = {SHARED: predict_in_units(self.model.head, standardiser, features)}
-        if self.personalised is not None:
+        if self.personalised is not None and PERSONALISED in asked:
             found[PERSONALISED] = predict_in_units(self.personalised, standardiser, features)
-        standardised = standardiser.features(features)
-        for name, alignment in self.alignments.items():
+        aligned = {name: a for name, a in self.alignments.items() if name in asked}
+        standardised = standardiser.features(features) if aligned else features
+        for name, alignment in aligned.items():
             assert self.novelty is not None
             outputs = predict(self.model.head, alignment(standardised, self.novelty))
             found[name] = standardiser.in_units(outputs)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from client.evaluation import predict_in_units
 from client.report_rows import lab_row, reasons
 from client.specimens import Specimens
 from common.metrics import ErrorSums
@@ -210,7 +213,9 @@ def _reasons(
         targets=np.concatenate([lab.targets for lab in labs]),
         groups=np.concatenate([lab.groups for lab in labs]),
     )
-    return reasons(outcome.evidence.models[0], held_out, outcome.consortium.federation)
+    model = outcome.evidence.models[0]
+    predict = partial(predict_in_units, model.head, model.standardiser)
+    return reasons(predict, held_out, outcome.consortium.federation)
 
 
 def _notes(outcome: Outcome) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -57,20 +56,6 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture that lies in the page itself."""
-
-    png: bytes
-    caption: str
-    kind: str = "picture"
-
-    @property
-    def address(self) -> str:
-        """The picture as an address that holds all of it."""
-        return f"data:image/png;base64,{b64encode(self.png).decode()}"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Words:
     """Paragraphs, or the points of a list."""
 
@@ -78,7 +63,7 @@ class Words:
     kind: str = "words"
 
 
-Block = Table | Figure | Picture | Words
+Block = Table | Figure | Words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.report.blocks import Block, Picture, Section, Table, drawn
+from common.report.blocks import Block, Section, Table, drawn
 from common.report.content import (
     Evidence,
     Report,
-    Saliency,
     SimulationReport,
     TrainingRound,
 )
@@ -22,7 +21,7 @@ from common.report.reason_figures import (
 MOST_ROUNDS_NAMED = 8
 
 
-def why(evidence: Evidence, saliency: Sequence[Saliency]) -> Section:
+def why(evidence: Evidence) -> Section:
     """Say what predictions hang on, and which labs' presence helps."""
     blocks: list[Block] = []
     for target in evidence.targets:
@@ -39,7 +38,6 @@ def why(evidence: Evidence, saliency: Sequence[Saliency]) -> Section:
             if any(one.is_flagged for one in shares):
                 caption += " Hatched: without this lab, the others would do better."
             blocks += drawn(contribution_figure(shares, target), caption)
-    blocks += [Picture(png=one.png, caption=one.caption) for one in saliency]
     lead = "What the model looks at. It shows what goes together, which need not be a cause."
     return Section(anchor="why", title="Why", lead=lead, blocks=tuple(blocks))
 

@@ -293,18 +293,6 @@ class OwnSpecimen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saliency:
-    """Private: a micrograph with what the prediction hangs on, as a PNG."""
-
-    caption: str
-    png: bytes
-
-    def __post_init__(self) -> None:
-        if not self.png.startswith(b"\x89PNG\r\n\x1a\n"):
-            raise ValueError(f"the saliency map {self.caption!r} is no PNG")
-
-
-@dataclass(frozen=True, kw_only=True)
 class CoordinatorReport:
     """For the coordinator and all labs: can hold no single specimen."""
 
@@ -353,7 +341,6 @@ class LabReport:
     evidence: Evidence
     parity: tuple[ParitySeries, ...] = ()
     specimens: tuple[OwnSpecimen, ...] = ()
-    saliency: tuple[Saliency, ...] = ()
 
     def __post_init__(self) -> None:
         _known(self.parity, self.evidence)

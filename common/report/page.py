@@ -126,13 +126,12 @@ def sections_of(report: Report) -> list[Section]:
     """Return the sections that have something to say, in the order in which they are read."""
     evidence = report.evidence
     own = report.specimens if isinstance(report, LabReport) else ()
-    saliency = report.saliency if isinstance(report, LabReport) else ()
     found = [
         sections.worth(report),
         sections.certainty(evidence),
         sections.quality(report, looks(_labs(report))),
         sections.own(own, evidence),
-        causes.why(evidence, saliency),
+        causes.why(evidence),
         sections.others(evidence),
         causes.training(report),
         causes.happened(report),

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import crossply
+from client.choice import ALONE, SHARED
 from client.dataset import load_dataset
 from client.describing import describe_micrograph
 from client.engine_choice import EngineChoice
 from client.engines import load_engine
 from client.feature_store import FeatureStore
 from client.features import extract, task_of
+from client.own_version import OwnVersion, keep_own_version
 from client.saliency import SpecimenView, occlusion
 from client.saliency_plot import saliency_png
+from client.versions import Versions
 from common.bundle import Model
 from common.federation import Federation, load_federation
 from common.head import federation_shapes
+from common.intervals import Intervals
 from common.provenance import Provenance
-from common.release import Release
+from common.release import Release, load_release
 from common.standardise import Standardiser
 
 
@@ -115,6 +120,40 @@ def test_a_model_is_explained_at_the_lab(
     assert "four of five were trained on, and the error on new specimens is larger" in note
     unknown = CliRunner().invoke(crossply.app, [*arguments, "--specimen", "S99"])
     assert "the lab has no specimen 'S99'" in str(unknown.exception)
+
+
+def test_what_is_explained_is_what_the_lab_predicts_with(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSPLY_CACHE", str(tmp_path / "cache"))
+    federation = federation_of(lab)
+    specimens = extract(
+        load_dataset(lab.path, federation), federation, FeatureStore(tmp_path / "cache")
+    )
+    folder = released(federation, specimens.features, tmp_path / "model")
+    whole = load_release(folder)
+    deaf = {name: np.zeros_like(array) for name, array in whole.model.head.items()}
+    own = OwnVersion(
+        versions=Versions(model=whole.model, personalised=None),
+        chosen=(SHARED, ALONE),
+        offset=np.zeros(2),
+        intervals=Intervals(quantile=np.ones((2, 2))),
+        alone=replace(whole.model, head=deaf),
+    )
+    keep_own_version(own, whole.digest, folder)
+
+    def grows(*options: str) -> list[list[float]]:
+        arguments = ["lab", "explain", str(folder), str(lab.path), "--repeats", "2", "--json"]
+        result = CliRunner().invoke(crossply.app, [*arguments, *options])
+        assert result.exit_code == 0, result.output
+        assert ("by this lab's own version" in result.stderr) == (not options)
+        found = json.loads(result.stdout).values()
+        return [[group["increase"] for group in target["groups"]] for target in found]
+
+    strength, modulus = grows()
+    assert grows("--shared")[0] == strength
+    # a head that looks at nothing says the same whatever is dealt out
+    assert not any(modulus) and any(grows("--shared")[1])
 
 
 def test_a_map_has_a_panel_for_each_target() -> None:

@@ -12,6 +12,7 @@ from client.alone import train_alone
 from client.app import client_app, keep_with_all
 from client.choice import ALIGNED, ALONE, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
 from client.evaluation import calibrate, predict_in_units, second_half
+from client.importance import permutation_importance
 from client.judgement import judge
 from client.lab import Lab, split_lab
 from client.own_report import own_report, report_path, write_own_report
@@ -176,6 +177,10 @@ def test_a_lab_stays_with_its_own_head_where_joining_is_clearly_worse(tmp_path: 
     assert next(row.use for row in report.evidence.labs) == "own"
     listed = [one.predicted for one in report.specimens if one.target == "strength"]
     np.testing.assert_array_equal(listed, alone[:, 0])
+    # and so is what it leans on
+    leans = permutation_importance(own.predict, made.held_out, FEDERATION, repeats=10)
+    deep = [row for row in report.evidence.importances if row.feature == "deep features"]
+    assert [row.increase for row in deep] == leans.increase[0].tolist()
 
 
 def test_an_own_version_that_does_not_fit_or_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def test_options_of_the_command() -> None:
             "model",
             "folder",
             "--saliency",
+            "--shared",
             "--specimen",
             "--repeats",
             "--json",

@@ -11,7 +11,6 @@ from dataclasses import fields, is_dataclass
 from html import escape, unescape
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -33,7 +32,6 @@ from common.report.content import (
     ParitySeries,
     PartialDependence,
     Report,
-    Saliency,
     SimulationReport,
     Target,
     TrainingRound,
@@ -253,12 +251,9 @@ def lab_report() -> LabReport:
         if one.is_shared
         for place in range(len(one.measured))
     ]
-    ramp = np.tile(np.arange(160, dtype=np.uint8), (120, 1))
-    png = cv2.imencode(".png", ramp)[1].tobytes()
-    saliency = (Saliency(caption="UD-004: what the strength hangs on", png=png),)
     return LabReport(
         head=head(), lab="aachen", evidence=evidence(), parity=tuple(parity),
-        specimens=tuple(specimens), saliency=saliency,
+        specimens=tuple(specimens),
     )  # fmt: skip
 
 
@@ -287,8 +282,8 @@ def types_within(kind: object) -> set[type]:
 def test_the_coordinators_page_has_no_place_for_a_specimen() -> None:
     held = types_within(CoordinatorReport)
     assert {Matrix, LabRow, CalibrationRow} <= held
-    assert not {ParitySeries, OwnSpecimen, Saliency, bytes, object} & held
-    assert {ParitySeries, OwnSpecimen, Saliency} <= types_within(LabReport)
+    assert not {ParitySeries, OwnSpecimen, bytes, object} & held
+    assert {ParitySeries, OwnSpecimen} <= types_within(LabReport)
     with pytest.raises(TypeError, match="parity"):
         CoordinatorReport(head=head(), evidence=Evidence(), parity=())  # type: ignore[call-arg]
 
@@ -368,7 +363,7 @@ def test_a_page_asks_for_nothing_from_elsewhere(make: typing.Callable[[], Report
     assert not re.search(r"<(script|link|iframe|object|embed)\b|@import|\son\w+=", page)
     addresses = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', page)
     assert addresses
-    assert all((a or b).startswith(("#", "data:image/png;base64,")) for a, b in addresses)
+    assert all((a or b).startswith("#") for a, b in addresses)
 
 
 def test_a_page_is_the_same_each_time() -> None:
@@ -388,8 +383,6 @@ def test_what_would_be_left_out_in_silence_is_refused() -> None:
         Evidence(targets=TARGETS, labs=(row,))
     with pytest.raises(ValueError, match=r"shape \(1, 2\), \(1, 1\) was expected"):
         Matrix(title="m", rows=("a",), columns=("b",), values=np.ones((1, 2)))
-    with pytest.raises(ValueError, match="is no PNG"):
-        Saliency(caption="x", png=b"<svg>")
 
 
 MEASURE = """<script>
