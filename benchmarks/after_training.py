@@ -4,19 +4,23 @@ python -m benchmarks.after_training [--data DIR] [--repeat N]
 
 Medians over repeats on each set: all modes of a simulation, what is gathered beside them (versions
 of the head, cross-lab errors, ridge without each lab), and what is made of it at the end
-(intervals, verdicts, contributions, result.json, the report). The last line is exact Shapley values
-of eight labs at 64 dimensions.
+(intervals, verdicts, contributions, result.json, the report). Then the demo's six labs and a
+coordinator as processes over the link, all on this machine: when each step was done, from the start
+of a coordinator whose labs wait. The last line is exact Shapley values of eight labs at 64
+dimensions.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -24,10 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.accuracy import DEMO_FOLDS, SETS, SHARED
+from benchmarks.loopback import Consortium as Site
+from benchmarks.loopback import until, warm_context
 from client.feature_store import FeatureStore, default_folder
-from common.federation import load_federation
+from common.federation import FILE_NAME, load_federation
 from common.garbage import search_less
 from common.gram import GramSums
+from common.round_log import FILE_NAME as ROUNDS
+from common.sealed import SUMS
 from common.threads import one_thread
 from server.contribution import contributions
 from simulation.consortium import Consortium, open_consortium, read_datasets
@@ -57,6 +65,56 @@ def measure(consortium: Consortium, folds: int | None, scratch: Path) -> tuple[f
     end = time.perf_counter() - started
     beside = outcome.seconds["evidence"]
     return sum(outcome.seconds.values()) - beside, beside, end
+
+
+DEPLOYED = (
+    "first round",
+    "last round",
+    "model at every lab",
+    "coordinator's report",
+    "labs' reports",
+)
+"""Steps of a run over the link."""
+
+
+def measure_deployed(demo: Path, scratch: Path) -> tuple[float, ...]:
+    """Return when each of `DEPLOYED` was done, in seconds from the coordinator's start."""
+    names = sorted(path.name for path in demo.iterdir() if path.is_dir())
+    # a name that can be enrolled has no underscores
+    folders = {name.replace("_", "-"): demo / name for name in names}
+    site = Site(
+        scratch,
+        lambda name: SimpleNamespace(path=folders[name.removeprefix("data-")]),
+        warm_context(),
+    )
+    run = site.server / "run"
+    scratch.mkdir()
+    try:
+        here = ("--address", site.address, "--state", site.server)
+        site.do("server", "init", demo / FILE_NAME, *here)
+        enrolling = site.coordinator("--wait", "5 min")
+        for name in folders:
+            site.join(name)
+        enrolling.send(signal.SIGTERM)
+        enrolling.exit_code()
+        labs = [site.lab(name) for name in folders]
+        for lab in labs:
+            lab.says("no connection", timeout=300)
+        started = time.time()
+        coordinator = site.coordinator("--wait", "5 min")
+        until((run / ROUNDS).exists, "a first round", timeout=300)
+        first = time.time()
+        assert coordinator.exit_code(timeout=300) == 0, coordinator.text()
+        assert all(lab.exit_code(timeout=300) == 0 for lab in labs)
+        written = [
+            (run / ROUNDS).stat().st_mtime,
+            max((site.state(name) / "model" / SUMS).stat().st_mtime for name in folders),
+            (run / "report.html").stat().st_mtime,
+            max((site.state(name) / "report.html").stat().st_mtime for name in folders),
+        ]
+    finally:
+        site.close()
+    return tuple(moment - started for moment in (first, *written))
 
 
 def shapley_seconds(num_labs: int = 8, dimensions: int = 64) -> float:
@@ -95,8 +153,17 @@ def main() -> None:
             modes, beside, end = (statistics.median(part) for part in zip(*runs, strict=True))
             cells = (f"{modes:.2f}", f"{beside:.2f}", f"{end:.2f}", f"{(beside + end) / modes:.0%}")
             shown.add_row(label, *cells)
+        steps = [
+            measure_deployed(scratch / "demo", scratch / f"deployed-{repeat}")
+            for repeat in range(arguments.repeat)
+        ]
     console = Console()
     console.print(shown)
+    link = Table(title="The demo over the link, seconds", title_justify="left", box=SIMPLE_HEAD)
+    for heading in DEPLOYED:
+        link.add_column(heading, justify="right")
+    link.add_row(*(f"{statistics.median(moments):.1f}" for moments in zip(*steps, strict=True)))
+    console.print(link)
     shapley = statistics.median(shapley_seconds() for _ in range(arguments.repeat))
     console.print(f"exact Shapley values of 8 labs at 64 dimensions: {shapley:.2f} s")
 

@@ -18,13 +18,10 @@ from flwr.clientapp import ClientApp
 
 from client.alone import train_own_model
 from client.evaluation import calibrate, evaluate
-from client.judgement import judge
+from client.keeping import judge_kept, keep
 from client.lab import Lab, require_cross_evaluation
 from client.opening import open_lab
-from client.own_report import report_path, write_own_report
-from client.own_version import keep_own_version
 from client.training import TrainingPlan, plan_for, train_head
-from common.bundle import Model
 from common.components import product_with
 from common.counts import bucketed
 from common.errors import INTERNAL, ConfigurationError, CrossplyError, RequestError
@@ -57,7 +54,6 @@ from common.messages import (
     TrialReply,
 )
 from common.projection import projected
-from common.release import Release
 from common.seeds import seed_for
 from common.standardise import Moments
 from common.threads import one_thread
@@ -192,44 +188,11 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Keep the model that a run ended with, and say so."""
     request = ReleaseRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.model.terms)
-    fingerprint = request.model.terms.fingerprint
     if lab.model_path is not None:
-        release = Release(
-            federation=lab.federation,
-            model=Model(
-                head=request.model.head,
-                standardiser=request.model.standardiser,
-                fingerprint=fingerprint,
-            ),
-            provenance=request.provenance,
-            novelty=request.novelty,
-            baseline=request.baseline,
-        )
-        keep_with_all(lab, release, lab.model_path)
-    return ReleaseReply(fingerprint=fingerprint).to_record()
-
-
-def keep_with_all(lab: Lab, release: Release, path: Path) -> None:
-    """Keep a model, and beside it the lab's own version and report, unless they are there."""
-    if not release.is_in(path):
-        # the report comes last and says that all is there: no older one may say so
-        try:
-            report_path(path).unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("the report of an earlier model stays: %s", error)
-        # judging takes a training of the lab's own: what a run is for is there before
-        release.write(path)
-    elif report_path(path).exists():
-        return
-    try:
-        judged = judge(lab, release)
-        keep_own_version(judged.own, release.digest, path)
-        write_own_report(lab, release, judged, path)
-    except CrossplyError as error:
-        log.warning("the model is kept, without all that goes beside it: %s", error)
-    except Exception:
-        # the model is what a lab has waited for: nothing beside it may keep it from it
-        log.exception("the model is kept, without all that goes beside it")
+        keep(request, lab.federation, lab.model_path)
+        if not lab.judges_later:
+            judge_kept(lab, lab.model_path)
+    return ReleaseReply(fingerprint=request.model.terms.fingerprint).to_record()
 
 
 def answered(message: Message, answer: Callable[[], RecordDict]) -> Message:

@@ -36,6 +36,10 @@ def start(
         typer.echo("Stopped; the same command takes part again.")
         return
     typer.echo(f"The run is finished; the shared model is {model}.")
+    from client.own_report import report_path
+
+    if (report := report_path(model)).exists():
+        typer.echo(f"What it is worth to this lab stands in {report}.")
 
 
 def _take_part(

@@ -51,6 +51,9 @@ class Lab:
         What the lab itself asks for, where that is more than the federation does.
     model_path : Path or None
         The folder that the model of a run is kept in; a virtual lab keeps none.
+    judges_later : bool
+        Whether somebody judges what a kept model is worth once the run is over, instead of the app
+        before it says that the model is kept.
     """
 
     federation: Federation
@@ -58,6 +61,7 @@ class Lab:
     held_out: Specimens
     min_specimens: int | None = None
     model_path: Path | None = None
+    judges_later: bool = False
     _kept: list[Standardised] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property

@@ -5,7 +5,6 @@ What the coordinator's page cannot tell of a small lab, this one can: nothing he
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from client.own_intervals import own_coverage
 from client.report_rows import lab_row, reasons
 from client.uncertainty import spread_in_units
 from client.verdict import NO_DIFFERENCE, TOO_FEW, Gain
-from common.errors import CrossplyError
 from common.metrics import ErrorSums, as_finite
 from common.release import Release
 from common.report.content import (
@@ -31,8 +29,6 @@ from common.report.content import (
 )
 from common.report.opening import head_of, targets_of
 from common.units import symbol
-
-log = logging.getLogger(__name__)
 
 SHARED_LABEL, ALONE_LABEL, LINE_LABEL = "shared model", "your specimens alone", "ridge"
 JOINED_LABEL = "joined, by the version that your lab would use"
@@ -50,17 +46,11 @@ def report_path(model: Path) -> Path:
 
 
 def write_own_report(lab: Lab, release: Release, judged: Judgement, model: Path) -> None:
-    """Write the lab's report; a run does not fail for want of one, the lab's log says why."""
+    """Write the lab's report beside the folder of the model."""
     # matplotlib comes with it, and a lab that waits needs none
     from common.report.page import write_report
 
-    try:
-        write_report(report_path(model), own_report(lab, release, judged))
-    except (CrossplyError, OSError) as error:
-        log.warning("no report of this run: %s", error)
-    except Exception:
-        # the model is what a lab has waited for: nothing about a page may keep it from it
-        log.exception("no report of this run")
+    write_report(report_path(model), own_report(lab, release, judged))
 
 
 def own_report(lab: Lab, release: Release, judged: Judgement) -> LabReport:

@@ -14,6 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.answering import Answerer
 from client.app import client_app
 from client.gate import Gate
+from client.keeping import judge_kept
 from client.lab import Lab
 from client.link import Link
 from client.membership import Membership
@@ -57,7 +58,12 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     sent = SentLog(membership.log_path)
     log.info("reading %s", membership.data)
     lab = open_lab(membership.data, federation, membership.lab)
-    lab = replace(lab, min_specimens=policy.min_specimens, model_path=membership.model_path)
+    lab = replace(
+        lab,
+        min_specimens=policy.min_specimens,
+        model_path=membership.model_path,
+        judges_later=True,
+    )
     if not lab.shared_targets.any():
         raise PolicyError(
             f"no target is measured on the {lab.needed} specimens that your policy asks for; "
@@ -79,6 +85,7 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
             "the run is over, and its model has not come to this lab; ask the coordinator, whose "
             "`crossply server status` says why"
         )
+    judge_kept(lab, membership.model_path)
     return membership.model_path
 
 

@@ -122,7 +122,9 @@ def test_fault_10_killed_in_each_phase(
 
 def test_a_lab_that_was_away_at_the_end_gets_the_model_later(site: Consortium) -> None:
     site.joined("aachen", "bremen", rounds=2, quorum=0.5)
-    away = DIES.format(module="client.app", owner="client.app.Release", name="write", after=False)
+    away = DIES.format(
+        module="client.keeping", owner="client.keeping.Release", name="write", after=False
+    )
     coordinator = site.coordinator("--grace", "0.3 s")
     labs = [site.lab("aachen"), site.lab("bremen", before=away)]
     assert coordinator.exit_code() == 0, coordinator.text()
@@ -138,6 +140,24 @@ def test_a_lab_that_was_away_at_the_end_gets_the_model_later(site: Consortium) -
     assert "nothing is trained" in again.text() and "the model waits for bremen" in again.text()
     assert site.result()["have_the_model"] == ["aachen", "bremen"]
     assert {row["why"] for row in site.status()["labs"]} == {""}
+
+
+def test_nobody_waits_for_a_lab_that_judges_and_what_was_cut_off_is_judged_later(
+    site: Consortium,
+) -> None:
+    site.joined("aachen", "bremen", rounds=2)
+    killed = DIES.format(module="client.keeping", owner="client.keeping", name="judge", after=False)
+    coordinator = site.coordinator()
+    labs = [site.lab("aachen"), site.lab("bremen", before=killed)]
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert site.result()["have_the_model"] == ["aachen", "bremen"]
+    assert labs[0].exit_code() == 0 and "aachen/report.html" in labs[0].text()
+    until(labs[1].ended, "bremen is killed")
+    report = site.state("bremen") / "report.html"
+    assert not report.exists()
+    again = site.lab("bremen", "--patience", "1 s")
+    assert again.exit_code() == 0, again.text()
+    assert report.exists() and f"stands in {report}" in again.text()
 
 
 def test_a_lab_revoked_while_the_coordinator_is_away_costs_no_run(site: Consortium) -> None:

@@ -9,13 +9,14 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from client.alone import train_alone
-from client.app import client_app, keep_with_all
+from client.app import client_app
 from client.choice import ALIGNED, ALONE, CORAL, OFFSET, OWN_VERSIONS, PERSONALISED, SHARED
 from client.evaluation import calibrate, predict_in_units, second_half
 from client.importance import permutation_importance
 from client.judgement import judge
+from client.keeping import judge_kept, keep, to_judge_path
 from client.lab import Lab, split_lab
-from client.own_report import own_report, report_path, write_own_report
+from client.own_report import own_report, report_path
 from client.own_version import load_own_version, own_path
 from client.prediction import remarks_on_model
 from client.specimens import Specimens
@@ -24,7 +25,8 @@ from client.verdict import HOLD, NO_DIFFERENCE
 from common.errors import StateError
 from common.federation import Federation
 from common.intervals import GRID, Intervals, quantiles, score_counts, shrunk
-from common.release import load_release
+from common.messages import RELEASE, ModelRequest, ReleaseRequest, Terms, message_to
+from common.release import Release, load_release
 from common.ridge import fit_ridge
 from common.sealed import read_sealed
 from server.page import coordinator_report
@@ -346,17 +348,25 @@ def kept_at(made: Lab) -> tuple[bool, bool]:
     return own is not None, report_path(made.model_path).exists()
 
 
-def test_a_lab_that_dies_while_it_judges_judges_when_the_model_comes_again(
+def request_of(release: Release) -> ReleaseRequest:
+    model = release.model
+    return ReleaseRequest(
+        model=ModelRequest(
+            terms=Terms.of(release.federation), head=model.head, standardiser=model.standardiser
+        ),
+        provenance=release.provenance,
+        novelty=release.novelty,
+        baseline=release.baseline,
+    )
+
+
+def test_a_lab_that_dies_while_it_judges_goes_on_at_its_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = run(tmp_path)
-    data = FEDERATION.model_dump()
-    data["training"]["rounds"] = 2
-    federation = Federation.model_validate(data)
-    labs = {name: replace(lab(name, 60, tmp_path), federation=federation) for name in ("a", "b")}
-    release = release_of(FEDERATION, first)
-    made = replace(lab("a", 60, tmp_path), federation=FEDERATION)
-    assert made.model_path is not None and kept_at(made) == (True, True)
+    first, labs = run(tmp_path)
+    made, folder = labs["a"], tmp_path / "a" / "model"
+    assert kept_at(made) == (True, True) and not to_judge_path(folder).exists()
+    second = release_of(FEDERATION, replace(first, head={k: -a for k, a in first.head.items()}))
 
     class Killed(BaseException):
         pass
@@ -364,19 +374,64 @@ def test_a_lab_that_dies_while_it_judges_judges_when_the_model_comes_again(
     def dies(*_: object) -> None:
         raise Killed
 
-    app = client_app(lambda context: labs[str(context.node_config["lab"])])
-    second = run_federation(InProcessGrid(app, {name: {"lab": name} for name in labs}), federation)
-    made, release = labs["a"], release_of(federation, second)
-    # as after the first run, so that the second's model comes anew
-    release_of(FEDERATION, first).write(tmp_path / "a" / "model")
-    own_path(tmp_path / "a" / "model").unlink()
+    keep(request_of(second), FEDERATION, folder)
     with monkeypatch.context() as patched:
-        patched.setattr("client.app.judge", dies)
+        patched.setattr("client.keeping.judge", dies)
         with pytest.raises(Killed):
-            keep_with_all(made, release, tmp_path / "a" / "model")
+            judge_kept(made, folder)
+    # the own version that lies there is of the first model, and its report is gone
+    assert load_release(folder).digest == second.digest and kept_at(made) == (False, False)
+    judge_kept(made, folder)
+    assert kept_at(made) == (True, True) and not to_judge_path(folder).exists()
+    # asked again, and judged already
+    keep(request_of(second), FEDERATION, folder)
+    assert not to_judge_path(folder).exists()
+
+
+def test_what_is_judged_later_is_what_is_judged_at_once(tmp_path: Path) -> None:
+    result, labs = run(tmp_path)
+    folder, later = tmp_path / "a" / "model", tmp_path / "later" / "model"
+    later.parent.mkdir()
+    made = replace(labs["a"], model_path=later, judges_later=True)
+    app = client_app(lambda context: made)
+    request = request_of(release_of(FEDERATION, result)).to_record()
+    grid = InProcessGrid(app, {"a": {"lab": "a"}})
+    (node,) = grid.get_node_ids()
+    (reply,) = grid.send_and_receive([message_to(node, RELEASE, request)])
+    assert not reply.has_error()
+    # what the coordinator waits for is there, and the rest is not
     assert kept_at(made) == (False, False)
-    keep_with_all(made, release, tmp_path / "a" / "model")
-    assert kept_at(made) == (True, True)
+    judge_kept(made, later)
+    found, expected = (load_own_version(path, load_release(path)) for path in (later, folder))
+    assert found is not None and expected is not None and found.chosen == expected.chosen
+    np.testing.assert_array_equal(found.intervals.quantile, expected.intervals.quantile)
+    features = made.held_out.features
+    np.testing.assert_array_equal(found.predict(features), expected.predict(features))
+    pages = [report_path(path).read_text() for path in (later, folder)]
+    assert pages[0] == pages[1]
+
+
+def test_what_is_no_release_of_this_model_is_not_judged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, labs = run(tmp_path)
+    made, folder = labs["a"], tmp_path / "a" / "model"
+    report_path(folder).unlink()
+    keep(request_of(release_of(FEDERATION, result)), FEDERATION, folder)
+    waits = to_judge_path(folder)
+    whole = waits.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"\xff" * 40, b""):
+        waits.write_bytes(damaged)
+        judge_kept(made, folder)
+        assert "not judged yet" in caplog.text and "was cut or altered; remove it" in caplog.text
+        assert waits.exists() and not report_path(folder).exists()
+        caplog.clear()
+    # cut off before the model of it came
+    other = release_of(FEDERATION, replace(result, head={k: -a for k, a in result.head.items()}))
+    other.write(folder)
+    waits.write_bytes(whole)
+    judge_kept(made, folder)
+    assert not waits.exists() and not report_path(folder).exists()
 
 
 def test_what_cannot_be_written_beside_a_model_keeps_it_not_back(
@@ -385,21 +440,31 @@ def test_what_cannot_be_written_beside_a_model_keeps_it_not_back(
     def full(*_: object) -> None:
         raise StateError("no room for it")
 
-    monkeypatch.setattr("client.app.keep_own_version", full)
+    monkeypatch.setattr("client.keeping.keep_own_version", full)
     # no file, and so not to be removed as one
     (tmp_path / "a" / "report.html").mkdir(parents=True)
     result, _ = run(tmp_path)
     assert result.released == ("a", "b", "c")
     assert "the report of an earlier model stays" in caplog.text
-    assert "the model is kept, without all that goes beside it: no room for it" in caplog.text
+    assert "the model is kept, and not judged yet: no room for it" in caplog.text
+    caplog.clear()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "model-to-judge").mkdir()
+    keep(request_of(release_of(FEDERATION, result)), FEDERATION, tmp_path / "full" / "model")
+    assert "the model is kept, and cannot be judged" in caplog.text
+    assert load_release(tmp_path / "full" / "model").federation == FEDERATION
 
 
 def test_a_report_that_cannot_be_written_keeps_no_model_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     result, labs = run(tmp_path)
-    (tmp_path / "b" / "report.html").unlink()
-    (tmp_path / "b" / "report.html").mkdir()
-    release = release_of(FEDERATION, result)
-    write_own_report(labs["b"], release, judge(labs["b"], release), tmp_path / "b" / "model")
-    assert "no report of this run" in caplog.text
+    folder = tmp_path / "b" / "model"
+    report_path(folder).unlink()
+    keep(request_of(release_of(FEDERATION, result)), FEDERATION, folder)
+    report_path(folder).mkdir()
+    judge_kept(labs["b"], folder)
+    assert "the model is kept, and not judged yet" in caplog.text
+    report_path(folder).rmdir()
+    judge_kept(labs["b"], folder)
+    assert kept_at(labs["b"]) == (True, True)
