@@ -131,6 +131,7 @@ def _rows(federation: Federation) -> list[tuple[str, str]]:
             f"{training.strategy}, {training.rounds} rounds, a quorum of {training.quorum:.0%}, "
             f"{training.round_deadline} a round at most",
         ),
+        ("licence of the model", federation.release.licence or "none is stated"),
         ("never leaves it", f"{NEVER}; and no code comes in"),
         ("you decide", "policy.toml in the state folder: what may leave, and how often"),
     ]

@@ -67,6 +67,7 @@ def test_keys_of_the_federation_file() -> None:
         "training.num_malicious",
         "privacy.min_specimens",
         "privacy.cross_evaluation",
+        "release.licence",
     }
 
 

@@ -325,6 +325,15 @@ def test_the_card_tells_errors_in_units_and_counts_rounded() -> None:
     assert "the model cannot tell whether it is" in text
 
 
+def test_the_card_says_what_licence_was_agreed_or_that_none_is_stated() -> None:
+    none = "- licence: none is stated in the federation file; ask the labs\n"
+    assert none in card(FEDERATION, provenance(), None)
+    agreed = FEDERATION.replace(release={"licence": "CC-BY-4.0 <b>or</b> ask"})
+    text = card(agreed, provenance(), None)
+    assert "- licence: CC-BY-4.0 \\<b\\>or\\</b\\> ask\n" in text
+    assert none not in text
+
+
 def test_coverage_is_tried_on_the_half_that_was_not_calibrated_on() -> None:
     half = score_counts(np.linspace(0.1, 2.0, 20)[:, None])
     twice = score_counts(2 * np.linspace(0.1, 2.0, 20)[:, None])
