@@ -163,7 +163,9 @@ class Gate:
         if isinstance(reply, HandshakeReply):
             if reply.lab != self._lab:
                 raise PolicyError(f"a handshake as {reply.lab!r}; this lab is {self._lab!r}")
-            return replace(reply, num_examples=bucketed(reply.num_examples)).to_record()
+            named = reply.name_in_card and self._policy.name_in_card
+            rounded_down = bucketed(reply.num_examples)
+            return replace(reply, num_examples=rounded_down, name_in_card=named).to_record()
         if isinstance(reply, ReleaseReply):
             return reply.to_record()
         self._check_counts(reply)

@@ -234,6 +234,10 @@ def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
             "Errors at labs that a model has not seen are root mean squares of ridge regression, "
             "over the labs' training specimens."
         )
+    if not lab.name_in_card:
+        notes.append(
+            "Your lab is one of the unnamed: no other lab gets its name from this run's model."
+        )
     if release.novelty is None:
         notes.append(
             "No lab let its sums of products leave it: nobody can tell whether a specimen is "

@@ -36,6 +36,12 @@ DEFAULT_POLICY = f"""\
 # features and targets, which all other labs get to try.
 metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}", "{OWN_MODEL}"]
 
+# true: the card of the released model, which every lab gets and may hand on with it, lists your lab
+# by its name. false: it stands there as "unnamed lab", with its rounded number of specimens and how
+# a model of the others does there; who knows all the others can still tell. The coordinator knows
+# your name and keeps to this. It is asked once, when a run begins.
+name_in_card = true
+
 # true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
 # spreads stay as they are: of a table of round values, somebody who tries may still find the number
 # that they are means of. Your lab's weight in the average is rounded with its number.
@@ -62,6 +68,7 @@ class Policy(Section):
 
     min_specimens: int | None = Field(default=None, ge=1)
     metrics: tuple[str, ...] = METRICS
+    name_in_card: bool = True
     round_counts: bool = False
     rounds_per_day: int = Field(default=2000, ge=1)
     evaluations_per_day: int = Field(default=1, ge=1)

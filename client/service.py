@@ -57,7 +57,12 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     sent = SentLog(membership.log_path)
     log.info("reading %s", membership.data)
     lab = open_lab(membership.data, federation, membership.lab)
-    lab = replace(lab, min_specimens=policy.min_specimens, model_path=membership.model_path)
+    lab = replace(
+        lab,
+        min_specimens=policy.min_specimens,
+        name_in_card=policy.name_in_card,
+        model_path=membership.model_path,
+    )
     if not lab.shared_targets.any():
         raise PolicyError(
             f"no target is measured on the {lab.needed} specimens that your policy asks for; "

@@ -23,7 +23,7 @@ from common.federation import MOST_COMPONENTS, Federation
 from common.gram import GramSums
 from common.head import HeadArrays, federation_shapes, linear_shapes
 from common.intervals import CalibrationSums
-from common.lab_names import LAB_NAME
+from common.lab_names import LAB_NAME, UNNAMED_LAB
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.projection import random_projection, trained_shapes
@@ -74,6 +74,7 @@ MOST_LABS = 10_000
 FINGERPRINT = "fingerprint"
 VERSION = "version"
 LAB = "lab"
+NAME_IN_CARD = "name-in-card"
 TARGETS = "targets"
 SERVER_ROUND = "server-round"
 PROXIMAL_MU = "proximal-mu"
@@ -137,13 +138,21 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class HandshakeReply:
-    """Who a lab is: its name, version, agreement and targets, and roughly how many specimens."""
+    """Who a lab is: its name, version, agreement and targets, and roughly how many specimens.
+
+    Attributes
+    ----------
+    name_in_card : bool
+        Whether the released model may name the lab. A reply without it, such as one of another
+        version, which is to be refused as that, says no.
+    """
 
     lab: str
     version: str
     fingerprint: str
     targets: tuple[str, ...]
     num_examples: int
+    name_in_card: bool = False
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
@@ -153,6 +162,7 @@ class HandshakeReply:
             FINGERPRINT: self.fingerprint,
             TARGETS: list(self.targets),
             NUM_EXAMPLES: self.num_examples,
+            NAME_IN_CARD: self.name_in_card,
         }
         return RecordDict({CONFIG: ConfigRecord(cast(Any, config))})
 
@@ -166,6 +176,7 @@ class HandshakeReply:
             fingerprint=config.text(FINGERPRINT),
             targets=config.texts(TARGETS),
             num_examples=config.count(NUM_EXAMPLES),
+            name_in_card=config.flag(NAME_IN_CARD),
         )
 
 
@@ -639,7 +650,7 @@ class ReleaseReply:
 
 
 def require_enrolled_names(record: RecordDict) -> None:
-    """Require that labs' names in a request to keep a model are such as enrolment gives.
+    """Require that labs' names in a request to keep a model are such as enrolment gives, or none.
 
     They stand in the model's card, which people at the lab read: no place for a coordinator's text.
     Virtual labs, and those on Flower's engine, have other names.
@@ -647,10 +658,10 @@ def require_enrolled_names(record: RecordDict) -> None:
     Raises
     ------
     RequestError
-        If there are no names, or one of them is none.
+        If there is no list of names, or if one is neither a lab's nor of an unnamed lab.
     """
     labs = RecordReader(record, RequestError).config(CONFIG).names(LABS, MOST_LABS)
-    wrong = sum(LAB_NAME.fullmatch(name) is None for name in labs)
+    wrong = sum(not (LAB_NAME.fullmatch(name) or UNNAMED_LAB.fullmatch(name)) for name in labs)
     if wrong:
         raise RequestError(f"{LABS}: {wrong} of {len(labs)} are no names of enrolled labs")
 

@@ -17,7 +17,8 @@ class Provenance:
     Attributes
     ----------
     labs : tuple of str
-        Names of those that took part in a round, sorted.
+        Those that took part in a round: names, sorted, of those that let the card name them, then
+        *unnamed lab 1* and so on, in the order of their rows below, which tells nothing more.
     num_examples : ndarray of shape (n_labs,), float64
         Training specimens of each, rounded down; 0 where not known.
     left_out_count, left_out_squared : ndarray of shape (n_labs, n_targets), float64

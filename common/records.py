@@ -256,6 +256,13 @@ class Values:
             raise self._error(f"{key}: expected at most {most} different names")
         return found
 
+    def flag(self, key: str) -> bool:
+        """Return whether something is so: it is not if the key is missing."""
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            raise self._error(f"{key}: expected true or false")
+        return value
+
     def count(self, key: str) -> int:
         """Return a whole number of at least 1."""
         value = self._values.get(key)

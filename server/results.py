@@ -44,7 +44,7 @@ def write_result(folder: Path, federation: Federation, result: RunResult) -> Non
 def write_page(
     folder: Path, federation: Federation, result: RunResult, *, judged: bool = False
 ) -> Path:
-    """Write ``report.html`` for the coordinator and all labs, and return its path.
+    """Write ``report.html`` for the coordinator, and return its path.
 
     Parameters
     ----------

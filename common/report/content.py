@@ -306,7 +306,7 @@ class Saliency:
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinatorReport:
-    """For the coordinator and all labs: can hold no single specimen."""
+    """For the coordinator, who knows all labs by name: can hold no single specimen."""
 
     head: Head
     evidence: Evidence

@@ -242,6 +242,65 @@ def test_the_card_has_the_errors_of_the_run(tmp_path: Path) -> None:
     assert "proves nothing" in text
 
 
+def under_other_names(result: RunResult, names: dict[str, str]) -> RunResult:
+    """Return what the run would have come to, had labs other names."""
+    assert result.products is not None
+    products, evaluation = result.products, result.evaluation
+    return replace(
+        result,
+        history=tuple(
+            replace(record, labs=tuple(sorted(names[lab] for lab in record.labs)))
+            for record in result.history
+        ),
+        num_examples={names[lab]: count for lab, count in result.num_examples.items()},
+        named_in_card=tuple(names[lab] for lab in result.named_in_card),
+        products=replace(
+            products, of_labs={names[lab]: sums for lab, sums in products.of_labs.items()}
+        ),
+        evaluation=replace(
+            evaluation, errors={names[lab]: sums for lab, sums in evaluation.errors.items()}
+        ),
+    )
+
+
+def test_labs_that_do_not_want_to_be_named_are_not_and_their_order_tells_nothing(
+    tmp_path: Path,
+) -> None:
+    result, labs = run(tmp_path)
+    assert result.named_in_card == ("a", "b", "c") and result.unnamed == ()
+    result = replace(result, named_in_card=("b",))
+    release = release_of(FEDERATION, result)
+    told = release.provenance
+    assert told.labs == ("b", "unnamed lab 1", "unnamed lab 2")
+    named = release_of(FEDERATION, replace(result, named_in_card=("a", "b", "c"))).provenance
+    rows = [np.hstack([one.num_examples[:, None], one.left_out_count, one.left_out_squared])
+            for one in (told, named)]  # fmt: skip
+    np.testing.assert_array_equal(rows[0][0], rows[1][1])
+    of_both = sorted(rows[1][[0, 2]].tolist(), reverse=True)
+    np.testing.assert_array_equal(rows[0][1:], of_both)
+    assert of_both[0] != of_both[1]
+    # whoever they are
+    other = under_other_names(result, {"a": "zwickau", "b": "b", "c": "aue"})
+    swapped = under_other_names(result, {"a": "aue", "b": "b", "c": "zwickau"})
+    for again in (release_of(FEDERATION, other), release_of(FEDERATION, swapped)):
+        assert again.files == release.files
+    # nor do they take the name of one that calls itself so
+    odd = under_other_names(result, {"a": "aue", "b": "unnamed lab 1", "c": "zwickau"})
+    labs_then = release_of(FEDERATION, odd).provenance.labs
+    assert labs_then == ("unnamed lab 1", "unnamed lab 2", "unnamed lab 3")
+    # another lab's page knows no more; the coordinator's names all, and says so
+    evidence = own_report(labs["b"], release, judge(labs["b"], release)).evidence
+    assert {row.lab for row in evidence.left_out} == set(told.labs)
+    silent = replace(labs["a"], name_in_card=False)
+    notes = own_report(silent, release, judge(silent, release)).evidence.notes
+    assert any(note.startswith("Your lab is one of the unnamed") for note in notes)
+    assert not any(note.startswith("Your lab is") for note in evidence.notes)
+    (note,) = [
+        one for one in coordinator_report(FEDERATION, result).evidence.notes if "name" in one
+    ]
+    assert note.startswith("The released model does not name a, c, and this page does")
+
+
 def test_each_lab_reads_of_its_own_specimens_and_the_coordinator_of_none(tmp_path: Path) -> None:
     result, labs = run(tmp_path)
     page = write_page(tmp_path, FEDERATION, result, judged=True).read_text()

@@ -134,6 +134,7 @@ def test_keys_of_the_policy() -> None:
     assert keys(Policy) == {
         "min_specimens",
         "metrics",
+        "name_in_card",
         "round_counts",
         "rounds_per_day",
         "evaluations_per_day",
