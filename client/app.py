@@ -191,7 +191,7 @@ def try_model(lab: Lab, record: RecordDict) -> RecordDict:
 
 def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Keep the model that a run ended with, and say so."""
-    request = ReleaseRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    request = ReleaseRequest.from_record(record, federation=lab.federation)
     Terms.of(lab.federation).require(request.model.terms)
     fingerprint = request.model.terms.fingerprint
     if lab.model_path is not None:

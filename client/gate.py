@@ -128,7 +128,7 @@ class Gate:
             TrainRequest.from_record(content, federation=self._federation)
             self._check_number(asked_id, TRAIN, self._policy.rounds_per_day)
         elif message_type == RELEASE:
-            ReleaseRequest.from_record(content, shapes=shapes)
+            ReleaseRequest.from_record(content, federation=self._federation)
         elif message_type == EVALUATE:
             EvaluateRequest.from_record(content, shapes=shapes)
             self._require(ERROR_SUMS)

@@ -28,7 +28,8 @@ DEFAULT_POLICY = f"""\
 # federation's own min_specimens, which holds where nothing stands here.
 # min_specimens = 30
 
-# What may leave beside the head and the statistics: the loss of training; sums of errors on
+# What may leave beside the head and the statistics: the loss of training, whose mean over labs goes
+# to all labs with the model; sums of errors on
 # held-out specimens (without them, your lab is missing in the table of results); counts of how
 # large these errors are, from which intervals follow; sums of products of features, from which
 # the linear baseline, novelty and each lab's contribution follow; and, only where the agreement

@@ -27,7 +27,7 @@ from common.lab_names import LAB_NAME, UNNAMED_LAB
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.projection import random_projection, trained_shapes
-from common.provenance import Provenance
+from common.provenance import Provenance, TrainingCurve
 from common.records import (
     RecordReader,
     Shapes,
@@ -66,6 +66,7 @@ NOVELTY = "novelty"
 CALIBRATION_SUMS = "calibration-sums"
 TRIAL_ERRORS = "trial-errors"
 PROVENANCE = "provenance"
+TRAINING = "training"
 
 RUN = "run"
 LABS = "labs"
@@ -573,8 +574,8 @@ class ReleaseRequest:
     ----------
     model : ModelRequest
     provenance : Provenance
-        Sums over labs; by lab, names, rounded numbers of specimens, and how ridge regression over
-        the others does there.
+        Sums over labs; by lab, names of those that let it, rounded numbers of specimens, and how
+        ridge regression over the others does there; by round, the mean loss.
     novelty : Novelty, optional
     baseline : mapping of name to ndarray, optional
         The linear head of ridge regression, for the lab's own report.
@@ -597,6 +598,8 @@ class ReleaseRequest:
                 record[key] = array_record(vars(errors))
         if told.calibration is not None:
             record[CALIBRATION_SUMS] = array_record(vars(told.calibration))
+        if told.training is not None:
+            record[TRAINING] = array_record(vars(told.training))
         if self.novelty is not None:
             record[NOVELTY] = array_record(self.novelty.arrays())
         if self.baseline is not None:
@@ -604,10 +607,10 @@ class ReleaseRequest:
         return record
 
     @classmethod
-    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> ReleaseRequest:
+    def from_record(cls, record: RecordDict, *, federation: Federation) -> ReleaseRequest:
         """Read the record; raise RequestError if it breaks the schema."""
         reader = RecordReader(record, RequestError)
-        model = ModelRequest.from_record(record, shapes=shapes)
+        model = ModelRequest.from_record(record, shapes=federation_shapes(federation))
         labs = reader.config(CONFIG).names(LABS, MOST_LABS)
         num_features = len(model.standardiser.feature_mean)
         num_targets = len(model.standardiser.target_mean)
@@ -626,6 +629,7 @@ class ReleaseRequest:
                 errors=errors,
                 baseline=baseline,
                 calibration=_read_calibration(record, reader, num_targets),
+                training=_read_training(record, reader, federation.training.rounds),
                 **arrays,
             ),
             novelty=_read_novelty(record, reader, num_features),
@@ -686,7 +690,9 @@ def max_message_bytes(federation: Federation) -> int:
     gram = sum(8 * prod(shape) for shape in GramSums.shapes(components, num_targets).values())
     calibration = sum(8 * prod(shape) for shape in CalibrationSums.shapes(num_targets).values())
     of_labs = sum(8 * prod(shape) for shape in Provenance.shapes(MOST_LABS, num_targets).values())
-    return 2 * head + 16 * vectors + max(basis, gram) + calibration + of_labs + 2_000_000
+    of_rounds = 16 * federation.training.rounds
+    told = calibration + of_labs + of_rounds
+    return 2 * head + 16 * vectors + max(basis, gram) + told + 2_000_000
 
 
 def head_record(head: HeadArrays) -> ArrayRecord:
@@ -773,3 +779,16 @@ def _read_calibration(
         return None
     expected = CalibrationSums.shapes(num_targets)
     return CalibrationSums(**reader.arrays(CALIBRATION_SUMS, expected, "float64"))
+
+
+def _read_training(
+    record: RecordDict, reader: RecordReader, num_rounds: int
+) -> TrainingCurve | None:
+    if TRAINING not in record:
+        return None
+    expected = TrainingCurve.shapes(num_rounds)
+    curve = TrainingCurve(**reader.arrays(TRAINING, expected, "float64", has_gaps=True))
+    missing = curve.num_missing
+    if not ((missing >= 0) & (missing <= MOST_LABS) & (missing == np.floor(missing))).all():
+        raise RequestError(f"{TRAINING}: a number of labs is none from 0 to {MOST_LABS}")
+    return curve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -10,11 +11,11 @@ from common.bundle import Model
 from common.counts import bucketed, in_digits
 from common.federation import Federation
 from common.lab_names import unnamed_labs
-from common.provenance import Provenance
+from common.provenance import Provenance, TrainingCurve
 from common.release import Release
 from common.standardise import Standardiser
 from server.evidence import Products
-from server.state import RunResult
+from server.state import RoundRecord, RunResult
 
 
 def release_of(federation: Federation, result: RunResult) -> Release:
@@ -43,9 +44,21 @@ def release_of(federation: Federation, result: RunResult) -> Release:
             errors=evaluation.total("errors"),
             baseline=evaluation.total("baseline"),
             calibration=evaluation.total("calibration"),
+            training=_training(result.history),
         ),
         novelty=(None if result.products is None else evaluation.novelty(result.products.novelty)),
         baseline=None if result.products is None else result.products.baseline,
+    )
+
+
+def _training(history: Sequence[RoundRecord]) -> TrainingCurve:
+    """Return what is told of rounds: no names, and no more digits of a loss than are drawn."""
+    loss = in_digits(np.array([record.train_loss for record in history]), 3)
+    missing = [len(record.failed | record.quarantined) for record in history]
+    return TrainingCurve(
+        # a hostile lab's loss may be too large for a sum, or to be rounded
+        train_loss=np.where(np.isfinite(loss), loss, np.nan),
+        num_missing=np.array(missing, dtype=np.float64),
     )
 
 
