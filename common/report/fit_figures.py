@@ -186,4 +186,4 @@ def _num_missing(axes: Axes, rounds: Sequence[TrainingRound], most: int) -> None
     points = [(one.server_round, one.num_missing) for one in rounds if one.num_missing]
     axes.plot(*zip(*points, strict=True), "x", color=VERMILION, markersize=5)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=MOST_MISSING, integer=True))
-    axes.set(ylim=(0, most + 0.5), ylabel="labs", title="× so many labs missing in this round")
+    axes.set(ylim=(0, 1.3 * most), ylabel="labs", title="× number of labs missing in this round")

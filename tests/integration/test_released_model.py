@@ -331,7 +331,7 @@ def test_a_labs_page_has_the_runs_curve_and_says_how_many_were_missing_and_not_w
     assert [f"{one.loss:.3g}" for one in rounds] == [f"{r.train_loss:.3g}" for r in history]
     pages = [(tmp_path / name / "report.html").read_text() for name in labs]
     for page in pages:
-        assert "× so many labs missing in this round" in page
+        assert "× number of labs missing in this round" in page
         assert "labs that gave no update" not in page and "internal" not in page
     report = coordinator_report(federation, result)
     assert [one.missing for one in report.evidence.rounds] == [{}, {"b": "internal"}, {}]

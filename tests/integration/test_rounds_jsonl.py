@@ -110,9 +110,9 @@ def test_law_5_killed_at_a_checkpoint_and_resumed_it_says_what_it_would_have_sai
     killed = release_of(agreement(), coordinate(tmp_path / "killed"))
     assert killed.files == undisturbed.files
     assert killed.provenance.labs == tuple(SIZES)
-    curves = [vars(release.provenance.training) for release in (killed, undisturbed)]
-    np.testing.assert_equal(*curves)
-    assert np.isfinite(curves[0]["train_loss"]).all()
+    curve, expected = (vars(release.provenance.training) for release in (killed, undisturbed))
+    np.testing.assert_equal(curve, expected)
+    assert np.isfinite(curve["train_loss"]).all()
     lines = but_for_times(tmp_path / "killed")
     assert lines == but_for_times(tmp_path / "undisturbed")
     assert [line["server_round"] for line in lines] == list(range(1, ROUNDS + 1))

@@ -342,7 +342,7 @@ def test_how_many_labs_were_missing_is_drawn_where_they_are_not_named() -> None:
     losses = [(1, 0.5, 0), (2, float("nan"), 12), (3, 0.3, 0), (4, 0.2, 1)]
     rounds = [TrainingRound(server_round=n, loss=loss, num_missing=m) for n, loss, m in losses]
     said = training_of(*rounds)
-    assert "× so many labs missing in this round" in said and "<table" not in said
+    assert "× number of labs missing in this round" in said and "<table" not in said
     assert "nan" not in said.lower()
     none = training_of(*(replace(one, num_missing=0) for one in rounds))
     assert "<svg" in none and "missing in this round" not in none
