@@ -81,6 +81,7 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
         "version": version("crossply"),
         "labs": list(result.labs),
         "standardiser_of": list(result.standardised),
+        "named_in_card": list(result.named_in_card),
         "excluded": result.excluded,
         "have_the_model": list(result.released),
         "rounds": [asdict(record) for record in result.history],

@@ -59,6 +59,7 @@ def test_a_lab_that_does_not_want_to_be_named_is_in_no_byte_that_others_get(
         assert {path.name for path in files} > set(released)
         page = (site.state(lab) / "report.html").read_text()
         assert ("bremen" in page) is (lab == "bremen") and "unnamed lab 1" in page
+    assert site.result()["named_in_card"] == ["aachen", "celle"]
     # the coordinator knows all of them, and the bits are those of a run that nobody stopped
     assert "bremen" in (site.server / "run" / "report.html").read_text()
     federation = load_federation(site.folder / "federation.toml")
