@@ -76,6 +76,7 @@ def shake_hands(lab: Lab, record: RecordDict) -> RecordDict:
         targets=tuple(names),
         # to a stranger, what every lab has: at least one specimen
         num_examples=bucketed(len(lab.training)) if agreed else 1,
+        name_in_card=agreed and lab.name_in_card,
     ).to_record()
 
 
@@ -186,7 +187,7 @@ def try_model(lab: Lab, record: RecordDict) -> RecordDict:
 
 def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     """Keep the model that a run ended with, and say so."""
-    request = ReleaseRequest.from_record(record, shapes=federation_shapes(lab.federation))
+    request = ReleaseRequest.from_record(record, federation=lab.federation)
     Terms.of(lab.federation).require(request.model.terms)
     if lab.model_path is not None:
         keep(request, lab.federation, lab.model_path)
@@ -237,18 +238,24 @@ def open_lab_folder(context: Context) -> Lab:
     """Open the lab that a Flower node's configuration names.
 
     ``lab`` is the lab's folder; ``federation`` the federation file, by default the one in it;
-    ``model`` the folder to keep the shared model in, if any.
+    ``model`` the folder to keep the shared model in, if any; ``name_in_card`` whether the model's
+    card may name the lab. Nobody was shown what is agreed: it does not, unless that is true.
     """
     folder, model = context.node_config.get("lab"), context.node_config.get("model")
+    named = context.node_config.get("name_in_card", False)
     if not isinstance(folder, str):
         raise ConfigurationError("the node's configuration needs lab = \"the lab's folder\"")
+    if not isinstance(named, bool):
+        raise ConfigurationError("name_in_card in the node's configuration is true or false")
     federation_path = Path(str(context.node_config.get("federation", folder)))
-    return _open(Path(folder), federation_path, None if model is None else Path(str(model)))
+    model_path = None if model is None else Path(str(model))
+    return _open(Path(folder), federation_path, model_path, named)
 
 
 @lru_cache(maxsize=4)
-def _open(folder: Path, federation_path: Path, model_path: Path | None) -> Lab:
-    return replace(open_lab(folder, load_federation(federation_path)), model_path=model_path)
+def _open(folder: Path, federation_path: Path, model_path: Path | None, named: bool) -> Lab:
+    lab = open_lab(folder, load_federation(federation_path))
+    return replace(lab, model_path=model_path, name_in_card=named)
 
 
 app = client_app(open_lab_folder)

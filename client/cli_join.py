@@ -131,6 +131,12 @@ def _rows(federation: Federation) -> list[tuple[str, str]]:
             f"{training.strategy}, {training.rounds} rounds, a quorum of {training.quorum:.0%}, "
             f"{training.round_deadline} a round at most",
         ),
+        ("licence of the model", federation.release.licence or "none is stated"),
         ("never leaves it", f"{NEVER}; and no code comes in"),
+        (
+            "names your lab",
+            "the card of the released model, which all labs get and may hand on with it, unless "
+            "name_in_card = false stands in policy.toml in the state folder when you start",
+        ),
         ("you decide", "policy.toml in the state folder: what may leave, and how often"),
     ]

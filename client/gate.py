@@ -128,7 +128,7 @@ class Gate:
             TrainRequest.from_record(content, federation=self._federation)
             self._check_number(asked_id, TRAIN, self._policy.rounds_per_day)
         elif message_type == RELEASE:
-            ReleaseRequest.from_record(content, shapes=shapes)
+            ReleaseRequest.from_record(content, federation=self._federation)
         elif message_type == EVALUATE:
             EvaluateRequest.from_record(content, shapes=shapes)
             self._require(ERROR_SUMS)
@@ -163,7 +163,9 @@ class Gate:
         if isinstance(reply, HandshakeReply):
             if reply.lab != self._lab:
                 raise PolicyError(f"a handshake as {reply.lab!r}; this lab is {self._lab!r}")
-            return replace(reply, num_examples=bucketed(reply.num_examples)).to_record()
+            named = reply.name_in_card and self._policy.name_in_card
+            rounded_down = bucketed(reply.num_examples)
+            return replace(reply, num_examples=rounded_down, name_in_card=named).to_record()
         if isinstance(reply, ReleaseReply):
             return reply.to_record()
         self._check_counts(reply)

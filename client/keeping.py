@@ -20,7 +20,6 @@ from common.bundle import Model
 from common.errors import CrossplyError, StateError
 from common.federation import Federation
 from common.files import write_atomically
-from common.head import federation_shapes
 from common.link_pb2 import Content
 from common.messages import ReleaseRequest
 from common.release import Release
@@ -114,7 +113,7 @@ def _release_of(request: ReleaseRequest, federation: Federation) -> Release:
 def _read(path: Path, federation: Federation) -> Release:
     try:
         record = from_content(Content.FromString(path.read_bytes()), StateError)
-        request = ReleaseRequest.from_record(record, shapes=federation_shapes(federation))
+        request = ReleaseRequest.from_record(record, federation=federation)
     except (CrossplyError, DecodeError) as error:
         raise StateError(f"{path} was cut or altered; remove it") from error
     return _release_of(request, federation)

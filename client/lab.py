@@ -49,6 +49,8 @@ class Lab:
         Never share a specimen, nor a group.
     min_specimens : int or None
         What the lab itself asks for, where that is more than the federation does.
+    name_in_card : bool
+        Whether the released model may name the lab, as a virtual one; who opens another says so.
     model_path : Path or None
         The folder that the model of a run is kept in; a virtual lab keeps none.
     judges_later : bool
@@ -60,6 +62,7 @@ class Lab:
     training: Specimens
     held_out: Specimens
     min_specimens: int | None = None
+    name_in_card: bool = True
     model_path: Path | None = None
     judges_later: bool = False
     _kept: list[Standardised] = field(default_factory=list, init=False, repr=False, compare=False)

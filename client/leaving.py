@@ -11,7 +11,8 @@ CROSS_EVALUATION = (
 )
 
 LEAVES = (
-    "the lab's name and software version, which targets it has",
+    "the lab's name and software version, which targets it has, and whether the released model may "
+    "name it",
     "its number of specimens: rounded down in the handshake, exact in sums and updates",
     "count, sum and sum of squares of each feature, and of each target that it measured on at "
     "least {min_specimens}, over its training specimens",

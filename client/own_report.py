@@ -13,7 +13,7 @@ from client.evaluation import predict_in_units
 from client.judgement import Judgement
 from client.lab import Lab
 from client.own_intervals import own_coverage
-from client.report_rows import lab_row, reasons
+from client.report_rows import lab_row, reasons, rounds_of
 from client.uncertainty import spread_in_units
 from client.verdict import NO_DIFFERENCE, TOO_FEW, Gain
 from common.metrics import ErrorSums, as_finite
@@ -95,6 +95,7 @@ def own_report(lab: Lab, release: Release, judged: Judgement) -> LabReport:
             targets=targets_of(federation),
             modes=_modes(lab, predicted),
             labs=tuple(lab_row(gain) for gain in judged.gains),
+            rounds=rounds_of(release.provenance.training),
             calibration=own_coverage(lab, release, judged.used, stays),
             left_out=_left_out(release),
             importances=importances,
@@ -223,6 +224,10 @@ def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
         notes.append(
             "Errors at labs that a model has not seen are root mean squares of ridge regression, "
             "over the labs' training specimens."
+        )
+    if not lab.name_in_card:
+        notes.append(
+            "Your lab is one of the unnamed: no other lab gets its name from this run's model."
         )
     if release.novelty is None:
         notes.append(

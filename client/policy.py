@@ -28,13 +28,20 @@ DEFAULT_POLICY = f"""\
 # federation's own min_specimens, which holds where nothing stands here.
 # min_specimens = 30
 
-# What may leave beside the head and the statistics: the loss of training; sums of errors on
-# held-out specimens (without them, your lab is missing in the table of results); counts of how
-# large these errors are, from which intervals follow; sums of products of features, from which
-# the linear baseline, novelty and each lab's contribution follow; and, only where the agreement
-# has cross_evaluation, a head that your lab trains alone, with the means and spreads of its
-# features and targets, which all other labs get to try.
+# What may leave beside the head and the statistics: the loss of training, whose mean over labs
+# goes to all labs with the model; sums of errors on held-out specimens (without them, your lab is
+# missing in the table of results); counts of how large these errors are, from which intervals
+# follow; sums of products of features, from which the linear baseline, novelty and each lab's
+# contribution follow; and, only where the agreement has cross_evaluation, a head that your lab
+# trains alone, with the means and spreads of its features and targets, which all other labs get to
+# try.
 metrics = ["{TRAIN_LOSS}", "{ERROR_SUMS}", "{CALIBRATION_SUMS}", "{GRAM_SUMS}", "{OWN_MODEL}"]
+
+# true: the card of the released model, which every lab gets and may hand on with it, lists your lab
+# by its name. false: it stands there as "unnamed lab", with its rounded number of specimens and how
+# a model of the others does there; who knows all the others can still tell. It is the
+# coordinator, which knows your name, that leaves it out. Asked once, when a run begins.
+name_in_card = true
 
 # true: numbers of specimens leave rounded down to 1, 2 or 5 times a power of ten. Means and
 # spreads stay as they are: of a table of round values, somebody who tries may still find the number
@@ -62,6 +69,7 @@ class Policy(Section):
 
     min_specimens: int | None = Field(default=None, ge=1)
     metrics: tuple[str, ...] = METRICS
+    name_in_card: bool = True
     round_counts: bool = False
     rounds_per_day: int = Field(default=2000, ge=1)
     evaluations_per_day: int = Field(default=1, ge=1)

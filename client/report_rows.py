@@ -10,8 +10,9 @@ from client.importance import partial_dependence, permutation_importance
 from client.specimens import Specimens
 from client.verdict import HOLD, JOIN, NO_DIFFERENCE, Gain
 from common.federation import Federation
+from common.provenance import TrainingCurve
 from common.report.content import Importance as ImportanceRow
-from common.report.content import LabRow, Model, Verdict
+from common.report.content import LabRow, Model, TrainingRound, Verdict
 from common.report.content import PartialDependence as DependenceRow
 
 VERDICTS: dict[str, Verdict] = {JOIN: "join", HOLD: "hold", NO_DIFFERENCE: "no difference"}
@@ -48,6 +49,25 @@ def lab_row(gain: Gain) -> LabRow:
         use="own" if gain.verdict == HOLD else MODELS[gain.use],
         specimens_worth=worth,
         is_at_least=bool(bound) and worth is not None,
+    )
+
+
+def rounds_of(curve: TrainingCurve | None) -> tuple[TrainingRound, ...]:
+    """Return the rounds of a run as a lab knows them: how many were missing, and not who.
+
+    Examples
+    --------
+    >>> curve = TrainingCurve(train_loss=np.array([0.5, 0.4]), num_missing=np.array([0.0, 2.0]))
+    >>> [(one.server_round, one.loss, one.num_missing) for one in rounds_of(curve)]
+    [(1, 0.5, 0), (2, 0.4, 2)]
+    """
+    if curve is None:
+        return ()
+    return tuple(
+        TrainingRound(server_round=number, loss=loss, num_missing=int(missing))
+        for number, (loss, missing) in enumerate(
+            zip(curve.train_loss.tolist(), curve.num_missing.tolist(), strict=True), start=1
+        )
     )
 
 

@@ -61,6 +61,7 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     lab = replace(
         lab,
         min_specimens=policy.min_specimens,
+        name_in_card=policy.name_in_card,
         model_path=membership.model_path,
         judges_later=True,
     )

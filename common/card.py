@@ -44,13 +44,15 @@ def card(federation: Federation, provenance: Provenance, novelty: Novelty | None
 
 
 def _head(federation: Federation) -> list[str]:
+    licence = federation.release.licence
+    none = "none is stated in the federation file; ask the labs"
     return [
         f"# {plain(federation.name)}",
         "",
         f"- agreement: `{federation.fingerprint()}`",
         f"- written by: crossply {version('crossply')}",
         f"- strategy: {federation.training.strategy}, {federation.training.rounds} round(s)",
-        "- licence: as agreed among the labs",
+        f"- licence: {none if licence is None else plain(licence)}",
         "",
     ]
 

@@ -104,6 +104,7 @@ Sha256 = Annotated[str, AfterValidator(_is_sha256)]
 Positive = Annotated[float, Field(gt=0)]
 # shown in terminals of people who have yet to decide whether they trust the file
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+Licence = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 
 class Target(Section):
@@ -264,6 +265,12 @@ class Privacy(Section):
     cross_evaluation: bool = False
 
 
+class ReleaseTerms(Section):
+    """What the labs agreed on for the released model: under which licence its card hands it on."""
+
+    licence: Licence | None = None
+
+
 class Federation(Section):
     """The whole federation file."""
 
@@ -276,6 +283,7 @@ class Federation(Section):
     head: Head = Head()
     training: Training = Training()
     privacy: Privacy = Privacy()
+    release: ReleaseTerms = ReleaseTerms()
 
     @model_validator(mode="after")
     def _names_of_features_differ(self) -> Federation:

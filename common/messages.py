@@ -23,11 +23,11 @@ from common.federation import MOST_COMPONENTS, Federation
 from common.gram import GramSums
 from common.head import HeadArrays, federation_shapes, linear_shapes
 from common.intervals import CalibrationSums
-from common.lab_names import LAB_NAME
+from common.lab_names import LAB_NAME, UNNAMED_LAB
 from common.metrics import ErrorSums
 from common.novelty import Novelty
 from common.projection import random_projection, trained_shapes
-from common.provenance import Provenance
+from common.provenance import Provenance, TrainingCurve
 from common.records import (
     RecordReader,
     Shapes,
@@ -66,6 +66,7 @@ NOVELTY = "novelty"
 CALIBRATION_SUMS = "calibration-sums"
 TRIAL_ERRORS = "trial-errors"
 PROVENANCE = "provenance"
+TRAINING = "training"
 
 RUN = "run"
 LABS = "labs"
@@ -74,6 +75,7 @@ MOST_LABS = 10_000
 FINGERPRINT = "fingerprint"
 VERSION = "version"
 LAB = "lab"
+NAME_IN_CARD = "name-in-card"
 TARGETS = "targets"
 SERVER_ROUND = "server-round"
 PROXIMAL_MU = "proximal-mu"
@@ -137,13 +139,21 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class HandshakeReply:
-    """Who a lab is: its name, version, agreement and targets, and roughly how many specimens."""
+    """Who a lab is: its name, version, agreement and targets, and roughly how many specimens.
+
+    Attributes
+    ----------
+    name_in_card : bool
+        Whether the released model may name the lab. A reply without it, such as one of another
+        version, which is to be refused as that, says no.
+    """
 
     lab: str
     version: str
     fingerprint: str
     targets: tuple[str, ...]
     num_examples: int
+    name_in_card: bool = False
 
     def to_record(self) -> RecordDict:
         """Return the Flower record."""
@@ -153,6 +163,7 @@ class HandshakeReply:
             FINGERPRINT: self.fingerprint,
             TARGETS: list(self.targets),
             NUM_EXAMPLES: self.num_examples,
+            NAME_IN_CARD: self.name_in_card,
         }
         return RecordDict({CONFIG: ConfigRecord(cast(Any, config))})
 
@@ -166,6 +177,7 @@ class HandshakeReply:
             fingerprint=config.text(FINGERPRINT),
             targets=config.texts(TARGETS),
             num_examples=config.count(NUM_EXAMPLES),
+            name_in_card=config.flag(NAME_IN_CARD),
         )
 
 
@@ -562,8 +574,8 @@ class ReleaseRequest:
     ----------
     model : ModelRequest
     provenance : Provenance
-        Sums over labs; by lab, names, rounded numbers of specimens, and how ridge regression over
-        the others does there.
+        Sums over labs; by lab, names of those that let it, rounded numbers of specimens, and how
+        ridge regression over the others does there; by round, the mean loss.
     novelty : Novelty, optional
     baseline : mapping of name to ndarray, optional
         The linear head of ridge regression, for the lab's own report.
@@ -586,6 +598,8 @@ class ReleaseRequest:
                 record[key] = array_record(vars(errors))
         if told.calibration is not None:
             record[CALIBRATION_SUMS] = array_record(vars(told.calibration))
+        if told.training is not None:
+            record[TRAINING] = array_record(vars(told.training))
         if self.novelty is not None:
             record[NOVELTY] = array_record(self.novelty.arrays())
         if self.baseline is not None:
@@ -593,10 +607,10 @@ class ReleaseRequest:
         return record
 
     @classmethod
-    def from_record(cls, record: RecordDict, *, shapes: Shapes) -> ReleaseRequest:
+    def from_record(cls, record: RecordDict, *, federation: Federation) -> ReleaseRequest:
         """Read the record; raise RequestError if it breaks the schema."""
         reader = RecordReader(record, RequestError)
-        model = ModelRequest.from_record(record, shapes=shapes)
+        model = ModelRequest.from_record(record, shapes=federation_shapes(federation))
         labs = reader.config(CONFIG).names(LABS, MOST_LABS)
         num_features = len(model.standardiser.feature_mean)
         num_targets = len(model.standardiser.target_mean)
@@ -615,6 +629,7 @@ class ReleaseRequest:
                 errors=errors,
                 baseline=baseline,
                 calibration=_read_calibration(record, reader, num_targets),
+                training=_read_training(record, reader, federation.training.rounds),
                 **arrays,
             ),
             novelty=_read_novelty(record, reader, num_features),
@@ -639,7 +654,7 @@ class ReleaseReply:
 
 
 def require_enrolled_names(record: RecordDict) -> None:
-    """Require that labs' names in a request to keep a model are such as enrolment gives.
+    """Require that labs' names in a request to keep a model are such as enrolment gives, or none.
 
     They stand in the model's card, which people at the lab read: no place for a coordinator's text.
     Virtual labs, and those on Flower's engine, have other names.
@@ -647,10 +662,10 @@ def require_enrolled_names(record: RecordDict) -> None:
     Raises
     ------
     RequestError
-        If there are no names, or one of them is none.
+        If there is no list of names, or if one is neither a lab's nor of an unnamed lab.
     """
     labs = RecordReader(record, RequestError).config(CONFIG).names(LABS, MOST_LABS)
-    wrong = sum(LAB_NAME.fullmatch(name) is None for name in labs)
+    wrong = sum(not (LAB_NAME.fullmatch(name) or UNNAMED_LAB.fullmatch(name)) for name in labs)
     if wrong:
         raise RequestError(f"{LABS}: {wrong} of {len(labs)} are no names of enrolled labs")
 
@@ -675,7 +690,9 @@ def max_message_bytes(federation: Federation) -> int:
     gram = sum(8 * prod(shape) for shape in GramSums.shapes(components, num_targets).values())
     calibration = sum(8 * prod(shape) for shape in CalibrationSums.shapes(num_targets).values())
     of_labs = sum(8 * prod(shape) for shape in Provenance.shapes(MOST_LABS, num_targets).values())
-    return 2 * head + 16 * vectors + max(basis, gram) + calibration + of_labs + 2_000_000
+    of_rounds = 16 * federation.training.rounds
+    told = calibration + of_labs + of_rounds
+    return 2 * head + 16 * vectors + max(basis, gram) + told + 2_000_000
 
 
 def head_record(head: HeadArrays) -> ArrayRecord:
@@ -762,3 +779,16 @@ def _read_calibration(
         return None
     expected = CalibrationSums.shapes(num_targets)
     return CalibrationSums(**reader.arrays(CALIBRATION_SUMS, expected, "float64"))
+
+
+def _read_training(
+    record: RecordDict, reader: RecordReader, num_rounds: int
+) -> TrainingCurve | None:
+    if TRAINING not in record:
+        return None
+    expected = TrainingCurve.shapes(num_rounds)
+    curve = TrainingCurve(**reader.arrays(TRAINING, expected, "float64", has_gaps=True))
+    missing = curve.num_missing
+    if not ((missing >= 0) & (missing <= MOST_LABS) & (missing == np.floor(missing))).all():
+        raise RequestError(f"{TRAINING}: a number of labs is none from 0 to {MOST_LABS}")
+    return curve

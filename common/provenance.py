@@ -11,13 +11,35 @@ from common.metrics import ErrorSums
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingCurve:
+    """How training went, round by round, without any lab's name.
+
+    Attributes
+    ----------
+    train_loss : ndarray of shape (n_rounds,), float64
+        Mean over the labs that tell theirs, to three digits; NaN where it is not told.
+    num_missing : ndarray of shape (n_rounds,), float64
+        How many labs gave no update.
+    """
+
+    train_loss: np.ndarray
+    num_missing: np.ndarray
+
+    @staticmethod
+    def shapes(num_rounds: int) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of each array."""
+        return {"train_loss": (num_rounds,), "num_missing": (num_rounds,)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Who trained a model, and how it does on specimens that it has not seen.
 
     Attributes
     ----------
     labs : tuple of str
-        Names of those that took part in a round, sorted.
+        Those that took part in a round: names, sorted, of those that let the card name them, then
+        *unnamed lab 1* and so on, in the order of their rows below, which tells nothing more.
     num_examples : ndarray of shape (n_labs,), float64
         Training specimens of each, rounded down; 0 where not known.
     left_out_count, left_out_squared : ndarray of shape (n_labs, n_targets), float64
@@ -27,6 +49,8 @@ class Provenance:
         Over the held-out specimens of all labs that tell: of the head, and of ridge regression.
     calibration : CalibrationSums or None
         Over the same; None where no lab tells.
+    training : TrainingCurve or None
+        None where nobody says how training went.
     """
 
     labs: tuple[str, ...]
@@ -36,6 +60,7 @@ class Provenance:
     errors: ErrorSums | None = None
     baseline: ErrorSums | None = None
     calibration: CalibrationSums | None = None
+    training: TrainingCurve | None = None
 
     @staticmethod
     def shapes(num_labs: int, num_targets: int) -> dict[str, tuple[int, ...]]:

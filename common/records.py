@@ -158,11 +158,18 @@ class RecordReader:
         self._error = error
 
     def arrays(
-        self, key: str, shapes: Shapes, dtype: str, *, to_write: bool = True
+        self,
+        key: str,
+        shapes: Shapes,
+        dtype: str,
+        *,
+        to_write: bool = True,
+        has_gaps: bool = False,
     ) -> dict[str, np.ndarray]:
         """Return the arrays under `key`: exactly these names, shapes and dtype, all finite.
 
-        Where they are not `to_write`, they may be the message's own memory.
+        Where they are not `to_write`, they may be the message's own memory. Where it `has_gaps`,
+        NaN stands for what is not told.
         """
         record = self._record.get(key)
         if not isinstance(record, ArrayRecord) or set(record) != set(shapes):
@@ -176,6 +183,7 @@ class RecordReader:
             else:
                 array = self._read(one, name)
             self._check(array, name, shape, dtype)
+            self._require_finite(array[~np.isnan(array)] if has_gaps else array, name)
             found[name] = array
         return found
 
@@ -202,6 +210,8 @@ class RecordReader:
                 f"{name}: expected {dtype} of shape {shape}, "
                 f"found {array.dtype.name} of shape {array.shape}"
             )
+
+    def _require_finite(self, array: np.ndarray, name: str) -> None:
         # a sum of squares is found at the speed of memory, and finite where all numbers are small
         if not isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
             raise self._error(f"{name}: holds NaN or infinity")
@@ -255,6 +265,13 @@ class Values:
         if len(found) > most or not short or len(set(found)) != len(found):
             raise self._error(f"{key}: expected at most {most} different names")
         return found
+
+    def flag(self, key: str) -> bool:
+        """Return whether something is so: it is not if the key is missing."""
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            raise self._error(f"{key}: expected true or false")
+        return value
 
     def count(self, key: str) -> int:
         """Return a whole number of at least 1."""

@@ -37,7 +37,7 @@ T = TypeVar("T")
 KEPT = 2
 
 BY_NODE = ("names", "buckets", "num_examples")
-BY_NAME = ("standardised", "excluded", "accepted")
+BY_NAME = ("standardised", "named_in_card", "excluded", "accepted")
 """What of a roster is kept as JSON; its nodes are strings there."""
 
 

@@ -27,7 +27,7 @@ from server.state import RunResult
 def coordinator_report(
     federation: Federation, result: RunResult, *, judged: bool = False
 ) -> CoordinatorReport:
-    """Return the content of a run's report for the coordinator and all labs.
+    """Return the content of a run's report for the coordinator, who knows all labs by name.
 
     Parameters
     ----------
@@ -205,6 +205,11 @@ def _notes(federation: Federation, result: RunResult, *, judged: bool) -> tuple[
             f"No errors are told of {', '.join(silent)}: fewer than "
             f"{federation.privacy.min_specimens} held-out specimens, or the lab's policy keeps "
             "them back. The lab's own report has them."
+        )
+    if result.unnamed:
+        notes.append(
+            f"The released model does not name {', '.join(result.unnamed)}, and this page does: it "
+            "is yours, and handed on with their consent alone."
         )
     if result.products is None:
         notes.append("No lab let its sums of products leave it: there is no linear baseline.")

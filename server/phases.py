@@ -64,6 +64,8 @@ class Coordinator(ProductPhases, CrossEvaluation):
             self.roster.names[node] = hello.lab
             self.roster.buckets[node] = hello.num_examples
             self._check_agreement(hello)
+            if hello.name_in_card:
+                self.roster.named_in_card.append(hello.lab)
 
         record = self._terms.to_record()
         there = [node for node in nodes if node in self.roster.accepted]

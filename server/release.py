@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
+
 import numpy as np
 
 from common.bundle import Model
 from common.counts import bucketed, in_digits
 from common.federation import Federation
-from common.provenance import Provenance
+from common.lab_names import unnamed_labs
+from common.provenance import Provenance, TrainingCurve
 from common.release import Release
 from common.standardise import Standardiser
 from server.evidence import Products
-from server.state import RunResult
+from server.state import RoundRecord, RunResult
 
 
 def release_of(federation: Federation, result: RunResult) -> Release:
@@ -22,15 +26,8 @@ def release_of(federation: Federation, result: RunResult) -> Release:
     federation : Federation
     result : RunResult
     """
-    labs = tuple(sorted({lab for record in result.history for lab in record.labs}))
-    shape = (len(labs), len(federation.targets))
-    count, squared = np.zeros(shape), np.zeros(shape)
-    if result.products is not None:
-        least = federation.privacy.min_specimens
-        left_out = left_out_errors(result.products, result.standardiser, least)
-        for row, lab in enumerate(labs):
-            if lab in left_out:
-                count[row], squared[row] = left_out[lab]
+    labs, rows = _labs(federation, result)
+    num_examples, count, squared = np.split(rows, [1, 1 + len(federation.targets)], axis=1)
     evaluation = result.evaluation
     return Release(
         federation=federation,
@@ -41,16 +38,55 @@ def release_of(federation: Federation, result: RunResult) -> Release:
         ),
         provenance=Provenance(
             labs=labs,
-            num_examples=np.array([result.num_examples.get(lab, 0) for lab in labs], np.float64),
+            num_examples=num_examples[:, 0],
             left_out_count=count,
-            left_out_squared=in_digits(squared, 3),
+            left_out_squared=squared,
             errors=evaluation.total("errors"),
             baseline=evaluation.total("baseline"),
             calibration=evaluation.total("calibration"),
+            training=_training(result.history),
         ),
         novelty=(None if result.products is None else evaluation.novelty(result.products.novelty)),
         baseline=None if result.products is None else result.products.baseline,
     )
+
+
+def _training(history: Sequence[RoundRecord]) -> TrainingCurve:
+    """Return what is told of rounds: no names, and no more digits of a loss than are drawn."""
+    loss = in_digits(np.array([record.train_loss for record in history]), 3)
+    missing = [len(record.failed | record.quarantined) for record in history]
+    return TrainingCurve(
+        # a hostile lab's loss may be too large for a sum, or to be rounded
+        train_loss=np.where(np.isfinite(loss), loss, np.nan),
+        num_missing=np.array(missing, dtype=np.float64),
+    )
+
+
+def _labs(federation: Federation, result: RunResult) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return what is told of each lab, and under which names.
+
+    Labs that do not want to be named come last, in the order of what is told of them: a place in
+    it says nothing more, and where two rows are equal it does not matter whose is which.
+
+    Returns
+    -------
+    labs : tuple of str
+    rows : ndarray of shape (n_labs, 1 + 2 * n_targets)
+        Specimens, and how ridge regression over the others does: specimens, squared errors.
+    """
+    least, nothing = federation.privacy.min_specimens, np.zeros(len(federation.targets))
+    left_out = {}
+    if result.products is not None:
+        left_out = left_out_errors(result.products, result.standardiser, least)
+    told = {}
+    for lab in result.took_part:
+        count, squared = left_out.get(lab, (nothing, nothing))
+        told[lab] = [result.num_examples.get(lab, 0), *count, *in_digits(squared, 3)]
+    named = [lab for lab in told if lab not in result.unnamed]
+    unnamed = sorted(result.unnamed, key=told.__getitem__, reverse=True)
+    labs = (*named, *islice(unnamed_labs(named), len(unnamed)))
+    rows = np.array([told[lab] for lab in (*named, *unnamed)], dtype=np.float64)
+    return labs, rows.reshape(len(labs), 1 + 2 * len(nothing))
 
 
 def left_out_errors(

@@ -44,7 +44,7 @@ def write_result(folder: Path, federation: Federation, result: RunResult) -> Non
 def write_page(
     folder: Path, federation: Federation, result: RunResult, *, judged: bool = False
 ) -> Path:
-    """Write ``report.html`` for the coordinator and all labs, and return its path.
+    """Write ``report.html`` for the coordinator, and return its path.
 
     Parameters
     ----------
@@ -81,6 +81,7 @@ def _record(federation: Federation, result: RunResult) -> dict[str, Any]:
         "version": version("crossply"),
         "labs": list(result.labs),
         "standardiser_of": list(result.standardised),
+        "named_in_card": list(result.named_in_card),
         "excluded": result.excluded,
         "have_the_model": list(result.released),
         "rounds": [asdict(record) for record in result.history],

@@ -31,6 +31,8 @@ class Roster:
         How many of those have each target measured.
     standardised : list of str
         Labs whose sums the standardiser was made of.
+    named_in_card : list of str
+        Labs that let the released model name them, as they said in the handshake.
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
     accepted : list of int
@@ -45,6 +47,7 @@ class Roster:
     num_examples: dict[int, int] = field(default_factory=dict)
     target_counts: dict[int, np.ndarray] = field(default_factory=dict)
     standardised: list[str] = field(default_factory=list)
+    named_in_card: list[str] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
     accepted: list[int] = field(default_factory=list)
 
@@ -61,6 +64,7 @@ class Roster:
         self.accepted = sorted(set(nodes) - set(revoked))
         self.names = {node: self.enrolled.get(node, f"node {node}") for node in self.accepted}
         self.buckets.clear()
+        self.named_in_card.clear()
         for name in self.names.values():
             self.excluded.pop(name, None)
 

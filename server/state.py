@@ -109,6 +109,7 @@ class Progress:
             labs=tuple(sorted(self.roster.names.values())),
             num_examples={self.roster.name(node): n for node, n in self.roster.buckets.items()},
             standardised=tuple(self.roster.standardised),
+            named_in_card=tuple(sorted(self.roster.named_in_card)),
             excluded=self.roster.excluded,
             products=self.products,
             evaluation=self.evaluation,
@@ -129,6 +130,8 @@ class RunResult:
         Training specimens of each lab that shook hands, rounded down by the lab itself.
     standardised : tuple of str
         Those whose sums the standardiser was made of.
+    named_in_card : tuple of str
+        Those that let the released model name them.
     excluded : dict of str to str
         Labs that were refused or quarantined, with the reason.
     products : Products or None
@@ -146,8 +149,19 @@ class RunResult:
     labs: tuple[str, ...]
     num_examples: dict[str, int]
     standardised: tuple[str, ...]
+    named_in_card: tuple[str, ...]
     excluded: dict[str, str]
     products: Products | None
     evaluation: Evaluation
     crossed: CrossErrors
     released: tuple[str, ...]
+
+    @property
+    def took_part(self) -> tuple[str, ...]:
+        """Labs that took part in a round, sorted."""
+        return tuple(sorted({lab for record in self.history for lab in record.labs}))
+
+    @property
+    def unnamed(self) -> tuple[str, ...]:
+        """Those of them that the released model does not name."""
+        return tuple(lab for lab in self.took_part if lab not in self.named_in_card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from common.report.blocks import Block, Section, Table, drawn
@@ -45,7 +46,9 @@ def why(evidence: Evidence) -> Section:
 def training(report: Report) -> Section:
     """Show the loss, and who was missing when, and why."""
     rounds = report.evidence.rounds
-    blocks: list[Block] = drawn(training_figure(rounds)) if rounds else []
+    # of one round, or of losses that nobody tells, there is no curve
+    has_curve = len({one.server_round for one in rounds if math.isfinite(one.loss)}) > 1
+    blocks: list[Block] = drawn(training_figure(rounds)) if has_curve else []
     missing = _missing(rounds)
     if missing:
         blocks.append(
@@ -67,7 +70,7 @@ def training(report: Report) -> Section:
         )
     lead = "The loss is to fall and then to level off."
     return Section(
-        anchor="training", title="How training went", lead=lead if rounds else "",
+        anchor="training", title="How training went", lead=lead if has_curve else "",
         blocks=tuple(blocks),
     )  # fmt: skip
 

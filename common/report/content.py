@@ -105,11 +105,20 @@ class LabRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRound:
-    """The loss of one round, and the labs that gave no update, with the reason."""
+    """The loss of one round, and the labs that gave no update.
+
+    Attributes
+    ----------
+    missing : mapping of str to str
+        These labs, with the reason.
+    num_missing : int
+        How many they are, on a page that does not name them.
+    """
 
     server_round: int
     loss: float
     missing: Mapping[str, str] = field(default_factory=dict)
+    num_missing: int = 0
     fold: int = 0
 
 
@@ -294,7 +303,7 @@ class OwnSpecimen:
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinatorReport:
-    """For the coordinator and all labs: can hold no single specimen."""
+    """For the coordinator, who knows all labs by name: can hold no single specimen."""
 
     head: Head
     evidence: Evidence

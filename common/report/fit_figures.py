@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from common.report.content import ParitySeries, Target, TrainingRound
 from common.report.drawing import (
@@ -27,6 +27,9 @@ from common.units import in_brackets
 
 MANY = 300
 """So many specimens are drawn smaller and fainter."""
+
+MOST_MISSING = 3
+"""A panel of how many labs were missing grows up to so many."""
 
 Looks = Mapping[str, tuple[str, str]]
 
@@ -131,16 +134,23 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def training_figure(rounds: Sequence[TrainingRound]) -> str:
-    """Draw the loss over the rounds, and below it each lab's rounds without an update."""
+    """Draw the loss over the rounds, and below it each lab's rounds without an update.
+
+    Where labs are not named, their number stands there.
+    """
     label = "loss over the rounds, and labs that were missing"
     missing = sorted({lab for one in rounds for lab in one.missing})
+    most = max(one.num_missing for one in rounds)
+    num_rows = len(missing) or (min(most, MOST_MISSING) + 1 if most else 0)
     with style(label):
-        figure = Figure(figsize=(WIDTH, 2.9 + 0.24 * len(missing)), layout=Margins())
-        ratios = [2.6, 0.35 + 0.24 * len(missing)] if missing else [1.0]
+        figure = Figure(figsize=(WIDTH, 2.9 + 0.24 * num_rows), layout=Margins())
+        ratios = [2.6, 0.35 + 0.24 * num_rows] if num_rows else [1.0]
         panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
         _loss(panels[0, 0], rounds)
         if missing:
             _missing(panels[1, 0], rounds, missing)
+        elif most:
+            _num_missing(panels[1, 0], rounds, most)
         panels[-1, 0].set_xlabel("round")
         panels[-1, 0].xaxis.get_major_locator().set_params(integer=True)
         return svg_of(figure, label)
@@ -170,3 +180,10 @@ def _missing(axes: Axes, rounds: Sequence[TrainingRound], missing: Sequence[str]
     axes.plot(*zip(*points, strict=True), "x", color=VERMILION, markersize=5)
     axes.set_yticks(range(len(missing)), [short(lab) for lab in missing])
     axes.set(ylim=(len(missing) - 0.5, -0.5), title="× missing in this round")
+
+
+def _num_missing(axes: Axes, rounds: Sequence[TrainingRound], most: int) -> None:
+    points = [(one.server_round, one.num_missing) for one in rounds if one.num_missing]
+    axes.plot(*zip(*points, strict=True), "x", color=VERMILION, markersize=5)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=MOST_MISSING, integer=True))
+    axes.set(ylim=(0, 1.3 * most), ylabel="labs", title="× number of labs missing in this round")

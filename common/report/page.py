@@ -23,7 +23,7 @@ from common.report.drawing import looks
 REPORT = "report.html"
 
 _KINDS = {
-    CoordinatorReport: "for the coordinator and all labs",
+    CoordinatorReport: "for the coordinator",
     SimulationReport: "of a simulation",
     LabReport: "for",
 }

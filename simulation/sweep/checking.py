@@ -17,6 +17,7 @@ REFUSED = {
     "name": "a name changes no prediction",
     "targets": "trials that predict other things cannot be compared",
     "privacy": "what labs ask for is no setting to be searched for accuracy's sake",
+    "release": "under which licence a model is handed on changes no prediction",
     "simulation": "it is what all trials go through, and no part of the agreement",
     "training.seed": "it decides the folds, which all trials share",
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import socket
 import ssl
@@ -81,6 +82,8 @@ def test_the_agreement_is_shown_and_a_no_sends_nothing(site: Consortium) -> None
     assert asked.exit_code == 1
     for words in ("strength in MPa, 0 to 3000", "never leaves it", "Fingerprint", "micrographs"):
         assert words in asked.output
+    assert "names your lab" in asked.output and "name_in_card = false" in asked.output
+    assert re.search("licence of the model +none is stated", asked.output)
     shown = " ".join(asked.output.split())
     for sentence in leaves(min_specimens=4, cross_evaluation=False):
         assert f"- {sentence}" in shown

@@ -1,28 +1,71 @@
 """A run over the link: processes, certificates, and the bits of the run in one process."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.loopback import Consortium
+from benchmarks.loopback import Consortium, slow_training, until
 from client.app import client_app
 from client.opening import open_lab
 from common.federation import load_federation
 from common.sealed import read_sealed
+from server.release import release_of
 from server.rounds import run_federation
 from simulation.grid import InProcessGrid
 
 LABS = ("aachen", "bremen", "celle")
 
 
-def in_process(site: Consortium, agreement: Path) -> Any:
+def in_process(site: Consortium, agreement: Path, unnamed: str = "") -> Any:
     federation = load_federation(agreement)
-    labs = {lab: open_lab(site.folder / f"data-{lab}", federation, lab) for lab in LABS}
+    labs = {
+        lab: replace(
+            open_lab(site.folder / f"data-{lab}", federation, lab), name_in_card=lab != unnamed
+        )
+        for lab in LABS
+    }
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
     return run_federation(InProcessGrid(app, {lab: {"lab": lab} for lab in labs}), federation)
+
+
+def of_labs(card: str) -> str:
+    """Return what a card says of single labs; sums of errors leave a real lab rounded."""
+    return card.split("## Labs")[1].split("##")[0]
+
+
+def test_a_lab_that_does_not_want_to_be_named_is_in_no_byte_that_others_get(
+    site: Consortium,
+) -> None:
+    site.joined(*LABS, rounds=4)
+    policy = site.state("bremen") / "policy.toml"
+    policy.write_text(policy.read_text().replace("name_in_card = true", "name_in_card = false"))
+    labs = [site.lab(lab, before=slow_training(0.1)) for lab in LABS]
+    killed = site.coordinator("--wait", "60 s")
+    until(lambda: "round counted" in killed.text() or killed.ended(), "a round")
+    killed.kill()
+    coordinator = site.coordinator("--wait", "60 s", "--grace", "60 s")
+    assert coordinator.exit_code() == 0, coordinator.text()
+    assert [lab.exit_code() for lab in labs] == [0, 0, 0]
+    released = read_sealed(site.server / "run" / "model")
+    card = released["card.md"].decode()
+    assert [name in card for name in (*LABS, "unnamed lab 1")] == [True, False, True, True]
+    for lab in LABS:
+        files = [path for path in (site.state(lab) / "model").iterdir() if path.is_file()]
+        assert not [path for path in files if b"bremen" in path.read_bytes()]
+        assert {path.name for path in files} > set(released)
+        page = (site.state(lab) / "report.html").read_text()
+        assert ("bremen" in page) is (lab == "bremen") and "unnamed lab 1" in page
+    assert site.result()["named_in_card"] == ["aachen", "celle"]
+    # the coordinator knows all of them, and the bits are those of a run that nobody stopped
+    assert "bremen" in (site.server / "run" / "report.html").read_text()
+    federation = load_federation(site.folder / "federation.toml")
+    expected = release_of(federation, in_process(site, site.folder / "federation.toml", "bremen"))
+    assert expected.files["model.safetensors"] == released["model.safetensors"]
+    assert of_labs(expected.files["card.md"].decode()) == of_labs(card)
 
 
 @pytest.mark.parametrize(

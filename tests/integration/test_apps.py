@@ -11,7 +11,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 import client.app
 import server.app
 from common.counts import bucketed
-from common.messages import HANDSHAKE, HEAD, Terms, message_to
+from common.federation import load_federation
+from common.messages import HANDSHAKE, HEAD, HandshakeReply, Terms, message_to
 from simulation.grid import InProcessGrid
 
 STRANGER = Terms(fingerprint="0" * 64, version="0.0.1").to_record()
@@ -55,7 +56,11 @@ def replies(node_config: Any, record: RecordDict) -> Message:
 
 @pytest.mark.parametrize(
     ("node_config", "code"),
-    [({}, "configuration"), ({"lab": "/there/is/no/such/folder"}, "configuration")],
+    [
+        ({}, "configuration"),
+        ({"lab": "/there/is/no/such/folder"}, "configuration"),
+        ({"lab": "/there/is/no/such/folder", "name_in_card": "yes"}, "configuration"),
+    ],
 )
 def test_a_lab_that_cannot_be_opened_sends_a_code_and_no_text(
     node_config: dict[str, Any], code: str
@@ -63,6 +68,19 @@ def test_a_lab_that_cannot_be_opened_sends_a_code_and_no_text(
     reply = replies(node_config, STRANGER)
     assert reply.has_error()
     assert reply.error.reason == code
+
+
+def test_on_flowers_engine_a_lab_is_named_where_its_node_says_so(
+    folders: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "federation.toml"
+    record = Terms.of(load_federation(path)).to_record()
+    for extra, named in (({}, False), ({"name_in_card": True}, True)):
+        config = {"lab": folders["north"], "federation": str(path)} | extra
+        hello = HandshakeReply.from_record(replies(config, record).content)
+        assert (hello.lab, hello.name_in_card) == ("north", named)
+        stranger = HandshakeReply.from_record(replies(config, STRANGER).content)
+        assert stranger.name_in_card is False
 
 
 def test_a_refused_folder_sends_a_code_and_no_text(folders: dict[str, str], tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def progress(server_round: int) -> Progress:
             buckets={2: 20},
             num_examples={2: 24},
             target_counts={2: np.array([24.0, 0.0])},
+            named_in_card=["aachen"],
             excluded={"dresden": "reply"},
             accepted=[2, 3, 4],
         ),
@@ -86,6 +87,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.state.optimizer["m_t/0.weight"], np.full((3, 2), 0.1))
     assert found.roster.names == {2: "aachen"}
     assert found.roster.excluded == {"dresden": "reply"}
+    assert found.roster.named_in_card == ["aachen"]
     np.testing.assert_array_equal(found.roster.target_counts[2], [24.0, 0.0])
     np.testing.assert_array_equal(found.evaluation.errors["aachen"].count, [1.0, 1.0])
     np.testing.assert_array_equal(found.evaluation.calibration["aachen"].novelty, [3.0, 3.0])

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from client.own_report import own_report, report_path
 from client.own_version import load_own_version, own_path
 from client.prediction import remarks_on_model
 from client.specimens import Specimens
+from client.training import train_head
 from client.uncertainty import spread_in_units
 from client.verdict import HOLD, NO_DIFFERENCE
 from common.errors import StateError
@@ -67,13 +69,17 @@ def lab(name: str, size: int, folder: Path) -> Lab:
     return replace(made, model_path=folder / name / "model")
 
 
-def run(folder: Path) -> tuple[RunResult, dict[str, Lab]]:
-    labs = {name: lab(name, size, folder) for name, size in (("a", 60), ("b", 45), ("c", 30))}
+def run(folder: Path, federation: Federation = FEDERATION) -> tuple[RunResult, dict[str, Lab]]:
+    sizes = {"a": 60, "b": 45, "c": 30}
+    labs = {
+        name: replace(lab(name, size, folder), federation=federation)
+        for name, size in sizes.items()
+    }
     for name in labs:
         (folder / name).mkdir(exist_ok=True)
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
     grid = InProcessGrid(app, {name: {"lab": name} for name in labs})
-    return run_federation(grid, FEDERATION), labs
+    return run_federation(grid, federation), labs
 
 
 def test_everyone_has_the_same_folder_and_each_lab_its_own_version(tmp_path: Path) -> None:
@@ -247,6 +253,106 @@ def test_the_card_has_the_errors_of_the_run(tmp_path: Path) -> None:
     assert f"| strength | 20 or more | {mae[0]:.3g} MPa |" in text
     assert "| a | 20 or more |" in text
     assert "proves nothing" in text
+
+
+def under_other_names(result: RunResult, names: dict[str, str]) -> RunResult:
+    """Return what the run would have come to, had labs other names."""
+    assert result.products is not None
+    products, evaluation = result.products, result.evaluation
+    return replace(
+        result,
+        history=tuple(
+            replace(record, labs=tuple(sorted(names[lab] for lab in record.labs)))
+            for record in result.history
+        ),
+        num_examples={names[lab]: count for lab, count in result.num_examples.items()},
+        named_in_card=tuple(names[lab] for lab in result.named_in_card),
+        products=replace(
+            products, of_labs={names[lab]: sums for lab, sums in products.of_labs.items()}
+        ),
+        evaluation=replace(
+            evaluation, errors={names[lab]: sums for lab, sums in evaluation.errors.items()}
+        ),
+    )
+
+
+def test_labs_that_do_not_want_to_be_named_are_not_and_their_order_tells_nothing(
+    tmp_path: Path,
+) -> None:
+    result, labs = run(tmp_path)
+    assert result.named_in_card == ("a", "b", "c") and result.unnamed == ()
+    result = replace(result, named_in_card=("b",))
+    release = release_of(FEDERATION, result)
+    told = release.provenance
+    assert told.labs == ("b", "unnamed lab 1", "unnamed lab 2")
+    named = release_of(FEDERATION, replace(result, named_in_card=("a", "b", "c"))).provenance
+    rows = [np.hstack([one.num_examples[:, None], one.left_out_count, one.left_out_squared])
+            for one in (told, named)]  # fmt: skip
+    np.testing.assert_array_equal(rows[0][0], rows[1][1])
+    of_both = sorted(rows[1][[0, 2]].tolist(), reverse=True)
+    np.testing.assert_array_equal(rows[0][1:], of_both)
+    assert of_both[0] != of_both[1]
+    # whoever they are
+    other = under_other_names(result, {"a": "zwickau", "b": "b", "c": "aue"})
+    swapped = under_other_names(result, {"a": "aue", "b": "b", "c": "zwickau"})
+    for again in (release_of(FEDERATION, other), release_of(FEDERATION, swapped)):
+        assert again.files == release.files
+    # nor do they take the name of one that calls itself so
+    odd = under_other_names(result, {"a": "aue", "b": "unnamed lab 1", "c": "zwickau"})
+    labs_then = release_of(FEDERATION, odd).provenance.labs
+    assert labs_then == ("unnamed lab 1", "unnamed lab 2", "unnamed lab 3")
+    # another lab's page knows no more; the coordinator's names all, and says so
+    evidence = own_report(labs["b"], release, judge(labs["b"], release)).evidence
+    assert {row.lab for row in evidence.left_out} == set(told.labs)
+    silent = replace(labs["a"], name_in_card=False)
+    notes = own_report(silent, release, judge(silent, release)).evidence.notes
+    assert any(note.startswith("Your lab is one of the unnamed") for note in notes)
+    assert not any(note.startswith("Your lab is") for note in evidence.notes)
+    (note,) = [
+        one for one in coordinator_report(FEDERATION, result).evidence.notes if "name" in one
+    ]
+    assert note.startswith("The released model does not name a, c, and this page does")
+
+
+def test_a_labs_page_has_the_runs_curve_and_says_how_many_were_missing_and_not_who(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = FEDERATION.replace(training={"rounds": 3, "quorum": 0.5})
+    asked: list[int] = []
+
+    def busy_once(head: Any, features: Any, *others: Any) -> Any:
+        asked.append(len(features))
+        # the second time that it is asked, b has other things to do
+        if len(features) == 30 and asked.count(30) == 2:
+            raise RuntimeError("no time")
+        return train_head(head, features, *others)
+
+    monkeypatch.setattr("client.app.train_head", busy_once)
+    result, labs = run(tmp_path, federation)
+    history = result.history
+    assert [record.failed for record in history] == [{}, {"b": "internal"}, {}]
+    release = release_of(federation, result)
+    rounds = own_report(labs["a"], release, judge(labs["a"], release)).evidence.rounds
+    assert [one.server_round for one in rounds] == [1, 2, 3]
+    assert [(one.num_missing, one.missing) for one in rounds] == [(0, {}), (1, {}), (0, {})]
+    assert [f"{one.loss:.3g}" for one in rounds] == [f"{r.train_loss:.3g}" for r in history]
+    pages = [(tmp_path / name / "report.html").read_text() for name in labs]
+    for page in pages:
+        assert "× number of labs missing in this round" in page
+        assert "labs that gave no update" not in page and "internal" not in page
+    report = coordinator_report(federation, result)
+    assert [one.missing for one in report.evidence.rounds] == [{}, {"b": "internal"}, {}]
+    # a loss that no sum holds, or that rounding makes infinite, keeps the model from nobody
+    odd = replace(history[0], train_loss=1.7976e308), replace(history[1], train_loss=float("inf"))
+    told = release_of(federation, replace(result, history=(*odd, history[2]))).provenance.training
+    assert told is not None
+    assert np.isnan(told.train_loss).tolist() == [True, True, False]
+
+
+def test_of_one_round_no_empty_figure_stands_on_a_page(tmp_path: Path) -> None:
+    run(tmp_path)
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "What it is worth to each lab" in page and "How training went" not in page
 
 
 def test_each_lab_reads_of_its_own_specimens_and_the_coordinator_of_none(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from common.federation import Federation
 from common.round_log import FILE_NAME, TIMES, RoundLog
 from server.checkpoint import Checkpoints
 from server.logged_rounds import LoggedCheckpoints
+from server.release import release_of
 from server.rounds import RunOptions, run_federation
-from server.state import Progress, RoundRecord
+from server.state import Progress, RoundRecord, RunResult
 from simulation.grid import InProcessGrid
 from simulation.modes import federated
 
@@ -64,12 +65,12 @@ class KilledError(Exception):
     """In place of SIGKILL, which tests of whole processes send."""
 
 
-def coordinate(folder: Path) -> None:
+def coordinate(folder: Path) -> RunResult:
     labs = make_labs()
     app = client_app(lambda context: labs[str(context.node_config["lab"])])
     grid = InProcessGrid(app, {name: {"lab": name} for name in labs})
     keeper = LoggedCheckpoints(Checkpoints(folder, agreement().fingerprint()), folder)
-    run_federation(grid, agreement(), RunOptions(keeper=keeper))
+    return run_federation(grid, agreement(), RunOptions(keeper=keeper))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -101,12 +102,17 @@ def dying(real: Callable[..., None], at: int, *, after: bool) -> Callable[..., N
 def test_law_5_killed_at_a_checkpoint_and_resumed_it_says_what_it_would_have_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:
-    coordinate(tmp_path / "undisturbed")
+    undisturbed = release_of(agreement(), coordinate(tmp_path / "undisturbed"))
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", dying(Checkpoints.save, at, after=after))
         with pytest.raises(KilledError):
             coordinate(tmp_path / "killed")
-    coordinate(tmp_path / "killed")
+    killed = release_of(agreement(), coordinate(tmp_path / "killed"))
+    assert killed.files == undisturbed.files
+    assert killed.provenance.labs == tuple(SIZES)
+    curve, expected = (vars(release.provenance.training) for release in (killed, undisturbed))
+    np.testing.assert_equal(curve, expected)
+    assert np.isfinite(curve["train_loss"]).all()
     lines = but_for_times(tmp_path / "killed")
     assert lines == but_for_times(tmp_path / "undisturbed")
     assert [line["server_round"] for line in lines] == list(range(1, ROUNDS + 1))

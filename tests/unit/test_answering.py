@@ -97,6 +97,9 @@ def test_one_id_for_two_heads_is_two_evaluations(tmp_path: Path) -> None:
     [
         # this lab's app answers nothing
         ("iws-dresden", "internal"),
+        ("unnamed lab 12", "internal"),
+        ("unnamed lab 0", "request"),
+        ("unnamed lab of aachen", "request"),
         ("crossply is out of date. Run: curl https://example.org/fix.sh", "request"),
         ("a" * 41, "request"),
         ("Dresden", "request"),

@@ -52,6 +52,14 @@ def test_the_fingerprint_follows_meaning_not_layout(tmp_path: Path) -> None:
     assert load_federation(written(tmp_path, ("training.rounds", 41))).fingerprint() != first
 
 
+def test_the_licence_is_part_of_what_is_agreed_and_an_empty_table_is_none(tmp_path: Path) -> None:
+    first = load_federation(written(tmp_path))
+    assert load_federation(written(tmp_path, ("release", {}))).fingerprint() == first.fingerprint()
+    other = load_federation(written(tmp_path, ("release.licence", "CC-BY-4.0")))
+    assert other.release.licence == "CC-BY-4.0"
+    assert other.fingerprint() != first.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -82,6 +90,9 @@ def test_the_fingerprint_follows_meaning_not_layout(tmp_path: Path) -> None:
         ("training.quorum", 1.5, "found 1.5"),
         ("head.hidden", [0], "greater than or equal to 1"),
         ("privacy.min_specimens", "many", "found 'many'"),
+        ("release.licence", "MIT\nand more", "release.licence: .*cannot be printed"),
+        ("release.licence", "x" * 201, "release.licence: .*at most 200 characters"),
+        ("release.licence", "", "release.licence: .*at least 1 character"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, key: str, value: Any, message: str) -> None:

@@ -67,6 +67,7 @@ def test_keys_of_the_federation_file() -> None:
         "training.num_malicious",
         "privacy.min_specimens",
         "privacy.cross_evaluation",
+        "release.licence",
     }
 
 
@@ -133,6 +134,7 @@ def test_keys_of_the_policy() -> None:
     assert keys(Policy) == {
         "min_specimens",
         "metrics",
+        "name_in_card",
         "round_counts",
         "rounds_per_day",
         "evaluations_per_day",

@@ -140,6 +140,7 @@ def test_the_default_policy_is_what_stands_in_its_text(tmp_path: Path) -> None:
         ("min_specimens = 19", "less than the federation's 20"),
         ('metrics = ["weights"]', "'weights' is none; choose among train-loss, error-sums"),
         ("round_count = true", "round_counts"),
+        ("name_in_card = 0", "name_in_card: .*valid boolean, found 0"),
         ("rounds_per_day = 0", "rounds_per_day"),
     ],
 )
@@ -199,6 +200,32 @@ def test_a_handshake_goes_out_under_the_enrolled_name_with_a_rounded_number(tmp_
     other._lab = "dresden"
     with pytest.raises(PolicyError, match="this lab is 'dresden'"):
         other.check_reply(HANDSHAKE, hello.to_record())
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "left"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_lab_is_named_only_where_it_and_its_policy_let_it(
+    tmp_path: Path, asked: bool, allowed: bool, left: bool
+) -> None:
+    hello = HandshakeReply(
+        lab="celle",
+        version="1",
+        fingerprint="ab",
+        targets=("strength",),
+        num_examples=57,
+        name_in_card=asked,
+    )
+    out = gate(tmp_path, name_in_card=allowed).check_reply(HANDSHAKE, hello.to_record())
+    assert HandshakeReply.from_record(out).name_in_card is left
+    # what is silent of it, as another version's would be, says no; what is neither is refused
+    del out.config_records["config"]["name-in-card"]
+    assert HandshakeReply.from_record(out).name_in_card is False
+    for wrong in (1, "true", [True]):
+        out.config_records["config"]["name-in-card"] = wrong
+        with pytest.raises(ReplyError, match="name-in-card: expected true or false"):
+            HandshakeReply.from_record(out)
 
 
 def test_sums_over_too_few_specimens_stay(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from common.intervals import GRID, CalibrationSums, Intervals, score_counts
 from common.messages import PROVENANCE, ModelRequest, ReleaseRequest, Terms, max_message_bytes
 from common.metrics import ErrorSums
 from common.novelty import Novelty
-from common.provenance import Provenance, mean_half_width, tried_coverage
+from common.provenance import Provenance, TrainingCurve, mean_half_width, tried_coverage
 from common.records import array_record
 from common.release import WEIGHTS_FILE, Release, intervals_bytes, load_release
 from common.sealed import SUMS, write_sealed
@@ -62,7 +62,18 @@ def provenance() -> Provenance:
         errors=ErrorSums.of(measured, measured + 12.0, shift),
         baseline=ErrorSums.of(measured, measured - 20.0, shift),
         calibration=calibration(),
+        training=curve(),
     )
+
+
+def curve(**changed: np.ndarray) -> TrainingCurve:
+    """Return the curve of a run in which nobody tells the loss of the first round."""
+    rounds = FEDERATION.training.rounds
+    told = {
+        "train_loss": np.append(np.nan, np.linspace(1.0, 0.1, rounds - 1)),
+        "num_missing": np.arange(rounds) % 3.0,
+    }
+    return TrainingCurve(**told | changed)
 
 
 def release() -> Release:
@@ -90,14 +101,13 @@ def release() -> Release:
 
 def over_the_wire(sent: Release) -> Release:
     """Return what a lab makes of the message."""
-    shapes = federation_shapes(FEDERATION)
     model = ModelRequest(
         terms=Terms.of(FEDERATION), head=sent.model.head, standardiser=sent.model.standardiser
     )
     record = ReleaseRequest(
         model=model, provenance=sent.provenance, novelty=sent.novelty
     ).to_record()
-    got = ReleaseRequest.from_record(record, shapes=shapes)
+    got = ReleaseRequest.from_record(record, federation=FEDERATION)
     fingerprint = FEDERATION.fingerprint()
     return Release(
         federation=FEDERATION,
@@ -137,6 +147,15 @@ def test_law_i2_coordinator_and_lab_write_the_same_bytes_and_again(tmp_path: Pat
     release().write(one)
     assert (one / SUMS).stat().st_mtime_ns == before
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_curve_of_the_training_comes_over_the_wire_with_its_gaps() -> None:
+    got = over_the_wire(release()).provenance.training
+    assert got is not None
+    np.testing.assert_array_equal(got.train_loss, curve().train_loss)
+    np.testing.assert_array_equal(got.num_missing, curve().num_missing)
+    silent = replace(release(), provenance=replace(provenance(), training=None))
+    assert over_the_wire(silent).provenance.training is None
 
 
 def test_another_release_replaces_the_first_and_a_killed_one_leaves_nothing(tmp_path: Path) -> None:
@@ -325,6 +344,15 @@ def test_the_card_tells_errors_in_units_and_counts_rounded() -> None:
     assert "the model cannot tell whether it is" in text
 
 
+def test_the_card_says_what_licence_was_agreed_or_that_none_is_stated() -> None:
+    none = "- licence: none is stated in the federation file; ask the labs\n"
+    assert none in card(FEDERATION, provenance(), None)
+    agreed = FEDERATION.replace(release={"licence": "CC-BY-4.0 <b>or</b> ask"})
+    text = card(agreed, provenance(), None)
+    assert "- licence: CC-BY-4.0 \\<b\\>or\\</b\\> ask\n" in text
+    assert none not in text
+
+
 def test_coverage_is_tried_on_the_half_that_was_not_calibrated_on() -> None:
     half = score_counts(np.linspace(0.1, 2.0, 20)[:, None])
     twice = score_counts(2 * np.linspace(0.1, 2.0, 20)[:, None])
@@ -338,7 +366,6 @@ def test_coverage_is_tried_on_the_half_that_was_not_calibrated_on() -> None:
 
 
 def test_a_release_that_breaks_the_schema_is_refused() -> None:
-    shapes = federation_shapes(FEDERATION)
     sent = release()
     model = ModelRequest(
         terms=Terms.of(FEDERATION), head=sent.model.head, standardiser=sent.model.standardiser
@@ -347,28 +374,38 @@ def test_a_release_that_breaks_the_schema_is_refused() -> None:
     def refused(changed: Provenance, match: str) -> None:
         record = ReleaseRequest(model=model, provenance=changed).to_record()
         with pytest.raises(RequestError, match=match):
-            ReleaseRequest.from_record(record, shapes=shapes)
+            ReleaseRequest.from_record(record, federation=FEDERATION)
 
     told = sent.provenance
     refused(replace(told, num_examples=np.array([1.0, -1.0])), "a number below zero")
     refused(replace(told, labs=("aachen", "aachen")), "different names")
     refused(replace(told, labs=("aachen", "\x1b[2J")), "different names")
     refused(replace(told, labs=("aachen",)), "expected float64 of shape")
+    rounds = FEDERATION.training.rounds
+    for wrong in (-1.0, 0.5, np.nan, 10_001.0):
+        numbers = curve(num_missing=np.full(rounds, wrong))
+        refused(replace(told, training=numbers), r"training: a number of labs|num_missing: ")
+    infinite = curve(train_loss=np.full(rounds, -np.inf))
+    refused(replace(told, training=infinite), "train_loss: holds NaN or infinity")
+    short = curve(train_loss=np.ones(rounds - 1))
+    refused(replace(told, training=short), r"train_loss: expected float64 of shape \(40,\)")
     record = ReleaseRequest(model=model, provenance=told).to_record()
     record[PROVENANCE] = array_record({"left_out": np.zeros(1)})
     with pytest.raises(RequestError, match="provenance: expected the arrays"):
-        ReleaseRequest.from_record(record, shapes=shapes)
+        ReleaseRequest.from_record(record, federation=FEDERATION)
 
 
 def test_the_largest_release_fits_into_a_message() -> None:
     sent = release()
-    labs = 10_000
+    labs, rounds = 10_000, 100_000
+    federation = FEDERATION.replace(training={"rounds": rounds})
     wide = replace(
         sent.provenance,
         labs=tuple(f"{'x' * 80}{n}" for n in range(labs)),
         num_examples=np.ones(labs),
         left_out_count=np.ones((labs, 2)),
         left_out_squared=np.ones((labs, 2)),
+        training=TrainingCurve(train_loss=np.ones(rounds), num_missing=np.ones(rounds)),
     )
     terms = Terms.of(FEDERATION)
     model = ModelRequest(terms=terms, head=sent.model.head, standardiser=sent.model.standardiser)
@@ -380,4 +417,4 @@ def test_the_largest_release_fits_into_a_message() -> None:
         for array in arrays.values()
     )
     size += sum(len(name) for name in wide.labs)
-    assert size < max_message_bytes(FEDERATION)
+    assert size < max_message_bytes(federation)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import typing
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from html import escape, unescape
 from pathlib import Path
 
@@ -322,6 +322,33 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
     page = render(CoordinatorReport(head=head(), evidence=part))
     assert ">nan" not in page.lower()
     assert page.count("–</td>") == 5
+
+
+def training_of(*rounds: TrainingRound) -> str:
+    """Return what a page says of training."""
+    report = CoordinatorReport(
+        head=Head(title="a", federation="b"), evidence=Evidence(rounds=rounds)
+    )
+    page = render(report)
+    return page.split("How training went")[-1] if "How training went" in page else ""
+
+
+def test_how_many_labs_were_missing_is_drawn_where_they_are_not_named() -> None:
+    losses = [(1, 0.5, 0), (2, float("nan"), 12), (3, 0.3, 0), (4, 0.2, 1)]
+    rounds = [TrainingRound(server_round=n, loss=loss, num_missing=m) for n, loss, m in losses]
+    said = training_of(*rounds)
+    assert "× number of labs missing in this round" in said and "<table" not in said
+    assert "nan" not in said.lower()
+    none = training_of(*(replace(one, num_missing=0) for one in rounds))
+    assert "<svg" in none and "missing in this round" not in none
+
+
+def test_of_one_round_or_of_no_loss_there_is_no_curve() -> None:
+    one = TrainingRound(server_round=1, loss=0.5, missing={"aachen": "no reply"})
+    said = training_of(one, replace(one, fold=1))
+    assert "<svg" not in said and "labs that gave no update" in said
+    silent = (TrainingRound(server_round=n, loss=float("nan"), num_missing=1) for n in (1, 2, 3))
+    assert training_of(*silent) == ""
 
 
 def test_it_is_said_whether_the_shared_model_beats_the_line() -> None:

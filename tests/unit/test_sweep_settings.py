@@ -84,6 +84,7 @@ def test_a_wrong_sweep_file_is_one_sentence(sweep: dict[str, Any], said: str) ->
             {"low": 1, "high": 2},
             "the closest known key is 'training.",
         ),
+        ("release.licence", {"choices": ["MIT", "CC0-1.0"]}, "changes no prediction"),
         ("training.seed", {"low": 1, "high": 2}, "cannot be searched over: it decides the folds"),
         (
             "targets.strength.range",
