@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tracemalloc
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from common.errors import QuorumError
 from common.federation import STRATEGY_OPTIONS, Federation
 from common.messages import TRAIN
 from server.rounds import RunOptions, Watcher, run_federation
-from server.state import RunResult
+from server.state import Progress, RoundRecord, RunResult
 from simulation import batched
 from simulation.batched import BatchedGrid
 from simulation.grid import InProcessGrid
@@ -151,6 +152,42 @@ def test_labs_that_fail_or_break_the_schema_change_the_shares_of_the_others() ->
     all_labs, one_less = [5, 5, 5, 5, 4], [5, 5, 5, 5, 3]
     # again where others answer than in the round before, at once where they are the same
     assert grids[0].asked == [*all_labs, *all_labs * 2, *one_less, *one_less * 2, *one_less * 2]
+
+
+class Memory:
+    """Keeps progress as it was when it was saved."""
+
+    def __init__(self) -> None:
+        self.saved: Progress | None = None
+
+    def load(self) -> Progress | None:
+        return deepcopy(self.saved)
+
+    def save(self, progress: Progress) -> None:
+        self.saved = deepcopy(progress)
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_killed_and_resumed_is_never_killed_to_the_bit(killed_after: int) -> None:
+    federation = agreement(strategy="fedadam", rounds=4)
+    faults = {"lab-03": {2, 3, 4}}
+    whole = run_federation(Losing(opener(federation), 5, faults), federation)
+    keeper = Memory()
+
+    def kill(record: RoundRecord) -> None:
+        if record.server_round == killed_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(
+            Losing(opener(federation), 5, faults),
+            federation,
+            RunOptions(keeper=keeper, watcher=Watcher(counted=kill)),
+        )
+    grid = Losing(opener(federation), 5, faults)
+    assert_same_bits(run_federation(grid, federation, RunOptions(keeper=keeper)), whole)
+    # after round 2 it is known who is silent; after round 1 it is not
+    assert len(grid.asked) == 5 * (2 if killed_after == 2 else 4)
 
 
 class Fickle(Counting):
