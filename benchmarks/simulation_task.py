@@ -94,7 +94,10 @@ def pooled_standardiser(labs: Sequence[Lab]) -> Standardiser:
 
 @dataclass(kw_only=True)
 class Stopwatch:
-    """Wall clock and processor time of this process and those it started, but for making data."""
+    """Wall clock and processor time of this process and those it started, but for making data.
+
+    Those that have ended count too, once whoever started them has waited for them.
+    """
 
     made_s: float = 0.0
     made_cpu_s: float = 0.0
@@ -139,7 +142,8 @@ def _cpu(process: psutil.Process) -> float:
         times = process.cpu_times()
     except psutil.Error:
         return 0.0
-    return float(times.user + times.system)
+    # a process's children that it has waited for are in no list of processes any more
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _peak_bytes(process: psutil.Process) -> int:

@@ -206,8 +206,11 @@ class StatisticsReply:
         """Read the record; raise ReplyError if it breaks the schema."""
         reader = RecordReader(record, ReplyError)
         names = [field.name for field in fields(Moments)]
-        of_features = reader.arrays(FEATURE_MOMENTS, vectors(names, num_features), "float64")
-        of_targets = reader.arrays(TARGET_MOMENTS, vectors(names, num_targets), "float64")
+        # here and below what is only ever added up, of all labs at once, is not copied
+        of_features, of_targets = (
+            reader.arrays(key, vectors(names, length), "float64", to_write=False)
+            for key, length in ((FEATURE_MOMENTS, num_features), (TARGET_MOMENTS, num_targets))
+        )
         return cls(
             num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
             features=Moments(**of_features),
@@ -274,9 +277,10 @@ class ComponentsReply:
         reader = RecordReader(record, ReplyError)
         found = components or reader.columns(PRODUCT, PRODUCT, MOST_COMPONENTS)
         shape = (num_features, found)
+        product = reader.arrays(PRODUCT, {PRODUCT: shape}, "float64", to_write=False)[PRODUCT]
         return cls(
             num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
-            product=reader.arrays(PRODUCT, {PRODUCT: shape}, "float64")[PRODUCT],
+            product=product,
         )
 
 
@@ -312,7 +316,7 @@ class GramReply:
         shapes = GramSums.shapes(found, num_targets)
         return cls(
             num_examples=reader.metrics(METRICS, {NUM_EXAMPLES}).count(NUM_EXAMPLES),
-            sums=GramSums(**reader.arrays(GRAM_SUMS, shapes, "float64")),
+            sums=GramSums(**reader.arrays(GRAM_SUMS, shapes, "float64", to_write=False)),
         )
 
 
@@ -381,7 +385,6 @@ class TrainReply:
         reader = RecordReader(record, ReplyError)
         metrics = reader.metrics(METRICS, {NUM_EXAMPLES}, optional={TRAIN_LOSS})
         return cls(
-            # of hundreds of labs at once, and only ever averaged
             head=reader.arrays(HEAD, shapes, "float32", to_write=False),
             num_examples=metrics.count(NUM_EXAMPLES),
             train_loss=metrics.number(TRAIN_LOSS) if TRAIN_LOSS in metrics else None,

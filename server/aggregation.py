@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from common.head import HeadArrays
 from common.messages import TrainReply
+
+OUTPUT_ARRAYS = 2
+"""The last of a head: weight and bias of the layer that has a row for each target."""
 
 
 def weigh_rows(
@@ -47,7 +51,7 @@ def weigh_rows(
     >>> [float(u.head["0.weight"][0, 0]) for u in weigh_rows(updates, counts, robust=True)]
     [1.0, 4.0, 2.5]
     """
-    output = list(updates[0].head)[-2:]
+    output = list(updates[0].head)[-OUTPUT_ARRAYS:]
     weighed = list(updates)
     num_examples = np.array([update.num_examples for update in updates], dtype=np.float64)
     for target, of_target in enumerate(counts.T):
@@ -67,6 +71,63 @@ def weigh_rows(
                 array[target] = row
                 weighed[lab] = replace(weighed[lab], head={**weighed[lab].head, name: array})
     return weighed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningMean:
+    """The mean of heads, weighed by numbers of specimens, that keeps none of them.
+
+    It adds what Flower's FedAvg and those made of it add, in the same order, and so comes to the
+    same bits; they would hold the heads of all labs at once. Each lab's share has to be known
+    before the first comes: whoever uses it sees that the labs are those that were expected.
+
+    Attributes
+    ----------
+    num_examples : mapping of int to int
+        The labs that are expected, by node.
+
+    Examples
+    --------
+    >>> mean, kept = RunningMean(num_examples={2: 1, 3: 3}), []
+    >>> for number, count in ((4.0, 1), (8.0, 3)):
+    ...     head = {f"{n}.{kind}": np.full(1, number) for n in "02" for kind in ("weight", "bias")}
+    ...     kept.append(mean.take(TrainReply(head=head, num_examples=count, train_loss=0.1)))
+    >>> list(kept[0].head)
+    ['2.weight', '2.bias']
+    >>> {name: float(array[0]) for name, array in mean.completed(kept).head.items()}
+    {'0.weight': 7.0, '0.bias': 7.0, '2.weight': 7.0, '2.bias': 7.0}
+    """
+
+    num_examples: Mapping[int, int]
+    _sums: dict[str, np.ndarray] = field(default_factory=dict, init=False)
+
+    def take(self, update: TrainReply) -> TrainReply:
+        """Add all but a head's output layer; return the update with nothing but that layer.
+
+        Its rows are weighed by the counts of all labs first (`weigh_rows`).
+        """
+        names = list(update.head)
+        hidden, output = names[:-OUTPUT_ARRAYS], names[-OUTPUT_ARRAYS:]
+        self._add({name: update.head[name] for name in hidden}, update.num_examples)
+        return replace(update, head={name: update.head[name] for name in output})
+
+    def completed(self, updates: Sequence[TrainReply]) -> TrainReply:
+        """Add what `take` has returned, in the same order; return the mean as an update of all."""
+        for update in updates:
+            self._add(update.head, update.num_examples)
+        return TrainReply(head=self._sums, num_examples=self._total, train_loss=None)
+
+    @property
+    def _total(self) -> int:
+        return sum(self.num_examples.values())
+
+    def _add(self, arrays: HeadArrays, num_examples: int) -> None:
+        share = num_examples / self._total
+        for name, array in arrays.items():
+            if name in self._sums:
+                self._sums[name] += array * share
+            else:
+                self._sums[name] = array * share
 
 
 def mean_loss(updates: Sequence[TrainReply]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -28,7 +30,15 @@ class RunGrid(Grid):
     Parameters
     ----------
     run_id : int
+
+    Attributes
+    ----------
+    labs_at_once : int or None
+        More labs than so many are better asked in groups: they take turns anyway, and answer the
+        same however often they are asked. None where all labs work at the same time.
     """
+
+    labs_at_once: ClassVar[int | None] = None
 
     def __init__(self, run_id: int) -> None:
         self._run = Run.create_empty(run_id)

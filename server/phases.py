@@ -22,25 +22,20 @@ from common.messages import (
     ReleaseReply,
     ReleaseRequest,
     StatisticsReply,
-    TrainReply,
     message_to,
-    training_records,
 )
-from common.projection import trained_shapes
 from common.release import Release
 from common.standardise import Standardiser
-from server.aggregation import mean_loss
 from server.cross_evaluation import CrossEvaluation
 from server.evidence import Evaluation, Products
 from server.product_phases import ProductPhases
-from server.screening import check_statistics, check_terms, check_update
+from server.screening import check_statistics, check_terms
 from server.screening_errors import check_errors
 from server.state import RoundRecord, RoundState
-from server.strategy import optimizer_state
-from server.training_round import averaged, strategy_after, train_requests
+from server.training_phase import TrainingPhase
 
 
-class Coordinator(ProductPhases, CrossEvaluation):
+class Coordinator(TrainingPhase, ProductPhases, CrossEvaluation):
     """Takes the labs on a grid through the phases of a run, in the order of its methods.
 
     Each phase raises QuorumError, naming those that are missing, if too few labs take part; it may
@@ -109,52 +104,6 @@ class Coordinator(ProductPhases, CrossEvaluation):
             feature_shift=self.federation.feature_shift,
             feature_weight=self.federation.feature_weight,
             target_shift=self.federation.target_shift,
-        )
-
-    def train_round(
-        self, state: RoundState, standardiser: Standardiser, projection: np.ndarray | None = None
-    ) -> RoundState:
-        """Train one round and return the state after it."""
-        server_round = state.server_round + 1
-        self.roster.forget(self.revoked())
-        if not self.roster.names:
-            # Flower would wait for a node for ever
-            self._require_quorum(0, f"round {server_round}")
-        shapes = trained_shapes(self.federation)
-        updates: dict[int, TrainReply] = {}
-
-        def check(node: int, reply: Message) -> None:
-            update = TrainReply.from_record(reply.content, shapes=shapes)
-            check_update(update, state.head, self.roster.num_examples[node])
-            updates[node] = update
-
-        strategy = strategy_after(state, self.federation.training)
-        shared = training_records(standardiser, projection, self.federation)
-        requests = train_requests(strategy, state, shared, self._terms, self.roster.names)
-        screened = self._ask(requests, check)
-        self._require_quorum(len(updates), f"round {server_round}", screened)
-        nodes = self.roster.by_name(updates)
-        record = RoundRecord(
-            server_round=server_round,
-            train_loss=mean_loss([updates[node] for node in nodes]),
-            labs=self.roster.in_order(nodes),
-            failed=self.roster.named(screened.failed),
-            quarantined=self.roster.named(screened.broken),
-            out=tuple(sorted(self.roster.excluded)),
-        )
-        head = averaged(
-            strategy,
-            server_round,
-            replies=[screened.accepted[node] for node in nodes],
-            updates=[updates[node] for node in nodes],
-            counts=np.stack([self.roster.target_counts[node] for node in nodes]),
-        )
-        self.roster.exclude(screened.broken)
-        return RoundState(
-            server_round=server_round,
-            head=head,
-            optimizer=optimizer_state(strategy),
-            history=(*state.history, record),
         )
 
     def ridge_round(self, standardiser: Standardiser) -> tuple[RoundState, Products]:

@@ -140,6 +140,12 @@ class Screened:
     broken: dict[int, str]
     failed: dict[int, str]
 
+    def add(self, others: Screened) -> None:
+        """Add the replies to other requests."""
+        self.accepted.update(others.accepted)
+        self.broken.update(others.broken)
+        self.failed.update(others.failed)
+
 
 def check_replies(
     replies: Iterable[Message], check: Callable[[int, Message], None], asked: Mapping[str, int]

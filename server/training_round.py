@@ -16,7 +16,7 @@ from common.federation import Training
 from common.head import HeadArrays
 from common.messages import Terms, TrainReply, head_arrays, head_record
 from common.seeds import seed_for, seed_global_streams
-from server.aggregation import weigh_rows
+from server.aggregation import RunningMean, weigh_rows
 from server.state import RoundState
 from server.strategy import ROBUST, make_strategy, restore_optimizer
 
@@ -54,6 +54,7 @@ def averaged(
     replies: Sequence[Message],
     updates: Sequence[TrainReply],
     counts: np.ndarray,
+    mean: RunningMean | None = None,
 ) -> HeadArrays:
     """Return the head that the strategy makes of the labs' updates.
 
@@ -69,6 +70,8 @@ def averaged(
         What was read from them.
     counts : ndarray of shape (n_labs, n_targets)
         How many training specimens of each lab have each target.
+    mean : RunningMean or None
+        What has taken the updates in passing, in this order, if something has.
 
     Raises
     ------
@@ -76,6 +79,9 @@ def averaged(
         If the strategy makes nothing of them.
     """
     weighed = weigh_rows(updates, counts, robust=isinstance(strategy, ROBUST))
+    if mean is not None:
+        # to a strategy that averages, the mean of all is the reply of one lab
+        replies, weighed = replies[:1], [mean.completed(weighed)]
     for reply, update in zip(replies, weighed, strict=True):
         reply.content = update.to_average()
     arrays, _ = strategy.aggregate_train(server_round, replies)

@@ -21,11 +21,8 @@ from client.training import TrainingTask
 from common.federation import Federation
 from common.messages import TRAIN, TrainReply, TrainRequest
 from common.projection import projected
-from simulation.grid import InProcessGrid
+from simulation.grid import LABS_AT_ONCE, InProcessGrid
 from simulation.stacked_training import Outcome, train_heads
-
-LABS_AT_ONCE = 128
-"""So many labs' standardised specimens are held at once beside those that are kept."""
 
 KEPT_BYTES = 256 * 2**20
 """Of standardised features that are kept from round to round; other labs' are made anew."""

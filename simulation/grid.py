@@ -27,6 +27,10 @@ LABS_IN_A_ROW = 16
 """Reading and writing messages goes faster while the processor still has that code at hand."""
 
 
+LABS_AT_ONCE = 128
+"""Of so many labs replies are held at once, where a run can do with them one after the other."""
+
+
 class ReplyGrid(RunGrid):
     """A grid that keeps replies, by the id of the message that they answer, until they are pulled.
 
@@ -60,6 +64,8 @@ class InProcessGrid(ReplyGrid):
         Lab's name -> its node's configuration.
     run_id : int
     """
+
+    labs_at_once = LABS_AT_ONCE
 
     def __init__(
         self, client_app: ClientApp, node_configs: Mapping[str, UserConfig], run_id: int = 1
