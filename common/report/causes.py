@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from common.report.blocks import Block, Section, Table, drawn
+from common.report.blocks import Block, Section, Table, drawn, number
 from common.report.content import (
     Evidence,
+    Importance,
     Report,
     SimulationReport,
+    Target,
     TrainingRound,
 )
 from common.report.fit_figures import training_figure
@@ -18,6 +20,7 @@ from common.report.reason_figures import (
     dependence_figure,
     importance_figure,
 )
+from common.report.sections import titled
 
 MOST_ROUNDS_NAMED = 8
 
@@ -27,7 +30,9 @@ def why(evidence: Evidence) -> Section:
     blocks: list[Block] = []
     for target in evidence.targets:
         bars = [one for one in evidence.importances if one.target == target.name]
-        if bars:
+        if len(bars) == 1:
+            blocks.append(_one_importance(bars[0], target))
+        elif bars:
             caption = "The longer the bar, the more predictions hang on this feature."
             blocks += drawn(importance_figure(bars, target), caption)
         for curve in evidence.dependences:
@@ -41,6 +46,15 @@ def why(evidence: Evidence) -> Section:
             blocks += drawn(contribution_figure(shares, target), caption)
     lead = "What the model looks at. It shows what goes together, which need not be a cause."
     return Section(anchor="why", title="Why", lead=lead, blocks=tuple(blocks))
+
+
+def _one_importance(found: Importance, target: Target) -> Table:
+    """Return as a table what is no picture: how much hangs on all that there is."""
+    return Table(
+        caption=titled(target),
+        headings=("dealt out anew among specimens", "mean absolute error grows by", "±"),
+        rows=((found.feature, number(found.increase), number(found.spread, like=found.increase)),),
+    )
 
 
 def training(report: Report) -> Section:

@@ -304,6 +304,16 @@ def test_each_part_stands_alone(name: str) -> None:
     assert len(sections_of(CoordinatorReport(head=head(), evidence=part))) >= 1
 
 
+def test_what_is_one_number_is_no_figure() -> None:
+    target = Target(name="strength", unit="MPa")
+    one = Importance(target="strength", feature="deep features", increase=4.25, spread=0.5)
+    page = render(
+        CoordinatorReport(head=head(), evidence=Evidence(targets=(target,), importances=(one,)))
+    )
+    assert "<svg" not in page
+    assert re.search(r"deep features</t[hd]>\s*<td[^>]*>4.25</td>\s*<td[^>]*>0.50</td>", page)
+
+
 def test_numbers_that_are_not_known_are_dashes() -> None:
     target = Target(name="strength", unit="MPa")
     nan = float("nan")
