@@ -82,8 +82,8 @@ def _labs(federation: Federation, result: RunResult) -> tuple[tuple[str, ...], n
     for lab in result.took_part:
         count, squared = left_out.get(lab, (nothing, nothing))
         told[lab] = [result.num_examples.get(lab, 0), *count, *in_digits(squared, 3)]
-    named = [lab for lab in told if lab not in result.unnamed]
     unnamed = sorted(result.unnamed, key=told.__getitem__, reverse=True)
+    named = sorted(told.keys() - unnamed)
     labs = (*named, *islice(unnamed_labs(named), len(unnamed)))
     rows = np.array([told[lab] for lab in (*named, *unnamed)], dtype=np.float64)
     return labs, rows.reshape(len(labs), 1 + 2 * len(nothing))

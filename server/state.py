@@ -164,4 +164,4 @@ class RunResult:
     @property
     def unnamed(self) -> tuple[str, ...]:
         """Those of them that the released model does not name."""
-        return tuple(lab for lab in self.took_part if lab not in self.named_in_card)
+        return tuple(sorted({*self.took_part} - {*self.named_in_card}))
