@@ -190,7 +190,7 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
     request = ReleaseRequest.from_record(record, federation=lab.federation)
     Terms.of(lab.federation).require(request.model.terms)
     if lab.model_path is not None:
-        keep(request, lab.federation, lab.model_path)
+        keep(request, lab, lab.model_path)
         if not lab.judges_later:
             judge_kept(lab, lab.model_path)
     return ReleaseReply(fingerprint=request.model.terms.fingerprint).to_record()

@@ -58,7 +58,7 @@ def explain(
     from client.folders import require_model
     from client.importance import partial_dependence, permutation_importance
     from client.own_version import load_own_version
-    from client.prediction import predictor_of, remarks_on_versions
+    from client.prediction import predictor_of, remarks_on_versions, versions_of
     from common.files import write_atomically
     from common.release import load_release
 
@@ -73,7 +73,10 @@ def explain(
     importance = permutation_importance(predict, specimens, federation, repeats=repeats)
     dependence = partial_dependence(predict, specimens, federation)
     if as_json:
-        typer.echo(json.dumps(_record(importance, dependence, federation), indent=2))
+        record = _record(importance, dependence, federation)
+        for target, version in versions_of(released, own).items():
+            record[target]["version"] = version
+        typer.echo(json.dumps(record, indent=2))
     else:
         console = Console()
         for index, name in enumerate(federation.targets):

@@ -7,6 +7,8 @@ is stopped meanwhile goes on at its next start.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from common.wire import from_content, to_content
 
 log = logging.getLogger(__name__)
 
+SPLIT_BYTES = hashlib.sha256().digest_size
+
 NOT_YET = "the model is kept, and not judged yet: %s"
 
 
@@ -42,13 +46,13 @@ def to_judge_path(model: Path) -> Path:
     return model.parent / f"{model.name}-to-judge"
 
 
-def keep(request: ReleaseRequest, federation: Federation, model: Path) -> None:
+def keep(request: ReleaseRequest, lab: Lab, model: Path) -> None:
     """Keep a model, and beside it what there is to judge, unless all of it is there.
 
     Parameters
     ----------
     request : ReleaseRequest
-    federation : Federation
+    lab : Lab
     model : Path
         The folder to keep it in.
 
@@ -57,21 +61,24 @@ def keep(request: ReleaseRequest, federation: Federation, model: Path) -> None:
     StateError
         If the model cannot be written.
     """
-    release = _release_of(request, federation)
-    if not release.is_in(model):
-        # the report comes last and says that all is there: no older one may say so
-        try:
-            report_path(model).unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("the report of an earlier model stays: %s", error)
-        release.write(model)
-    elif report_path(model).exists():
+    release = _release_of(request, lab.federation)
+    is_kept = release.is_in(model)
+    if is_kept and report_path(model).exists():
         return
+    # the model is what a lab has waited for: nothing beside it may keep it from it
     try:
-        write_atomically(to_judge_path(model), to_content(request.to_record()).SerializeToString())
+        # the report comes last and says that all is there: no older one may say so
+        report_path(model).unlink(missing_ok=True)
     except OSError as error:
-        # the model is what a lab has waited for: nothing beside it may keep it from it
+        log.warning("the report of an earlier model stays: %s", error)
+    try:
+        # first: a lab that is killed before the model comes has nothing to judge, and sees that
+        content = to_content(request.to_record()).SerializeToString()
+        write_atomically(to_judge_path(model), _split_of(lab) + content)
+    except OSError as error:
         log.warning("the model is kept, and cannot be judged: %s", error)
+    if not is_kept:
+        release.write(model)
 
 
 def judge_kept(lab: Lab, model: Path) -> None:
@@ -83,8 +90,13 @@ def judge_kept(lab: Lab, model: Path) -> None:
     try:
         if not path.exists():
             return
-        release = _read(path, lab.federation)
-        if release.is_in(model):
+        release, split = _read(path, lab.federation)
+        if not release.is_in(model):
+            log.warning("not judged: %s is of another model than %s", path, model)
+        elif split != _split_of(lab):
+            # some that the model was trained on would be held out now
+            log.warning("not judged: the lab's specimens are not those that it trained on any more")
+        else:
             log.info("judging what the model is worth to this lab")
             with one_thread():
                 judged = judge(lab, release)
@@ -110,10 +122,19 @@ def _release_of(request: ReleaseRequest, federation: Federation) -> Release:
     )
 
 
-def _read(path: Path, federation: Federation) -> Release:
+def _split_of(lab: Lab) -> bytes:
+    """Return the SHA-256 of which specimens are trained on, and which are held out."""
+    split = json.dumps([lab.training.ids, lab.held_out.ids])
+    return hashlib.sha256(split.encode()).digest()
+
+
+def _read(path: Path, federation: Federation) -> tuple[Release, bytes]:
+    """Return what waits to be judged, and the split that the lab had when it came."""
+    content = path.read_bytes()
+    split, content = content[:SPLIT_BYTES], content[SPLIT_BYTES:]
     try:
-        record = from_content(Content.FromString(path.read_bytes()), StateError)
+        record = from_content(Content.FromString(content), StateError)
         request = ReleaseRequest.from_record(record, federation=federation)
     except (CrossplyError, DecodeError) as error:
         raise StateError(f"{path} was cut or altered; remove it") from error
-    return _release_of(request, federation)
+    return _release_of(request, federation), split

@@ -22,6 +22,8 @@ def open_lab(
 ) -> Lab:
     """Read a lab's folder, extract its features, and hold out a fifth of its specimens.
 
+    The lab is one that the released model does not name.
+
     Parameters
     ----------
     folder : Path
@@ -42,4 +44,5 @@ def open_lab(
     if name is not None:
         specimens = replace(specimens, lab=name)
     held_out = hold_out(specimens.groups, federation, specimens.lab)
-    return split_lab(specimens, federation, held_out)
+    # who opens a lab for somebody asks whether it may be named
+    return replace(split_lab(specimens, federation, held_out), name_in_card=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from client.choice import SHARED
 from client.evaluation import predict_in_units
 from client.judgement import Judgement
 from client.lab import Lab
@@ -105,7 +106,7 @@ def own_report(lab: Lab, release: Release, judged: Judgement) -> LabReport:
             else (
                 InsideShare(lab=lab.name, share=float(inside.mean()), num_specimens=len(inside)),
             ),
-            notes=_notes(lab, release),
+            notes=_notes(lab, release, judged),
         ),
         # intervals of a target that stays alone are not about the shared head
         parity=_parity(lab, judged, np.where(stays, np.nan, half)),
@@ -212,7 +213,7 @@ def _specimens(
     )
 
 
-def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
+def _notes(lab: Lab, release: Release, judged: Judgement) -> tuple[str, ...]:
     notes = [
         f"All of it is about the {len(lab.held_out)} specimens that this lab held out, one fifth; "
         "the choice of a version is tried on one half of them and made on the other. Intervals are "
@@ -220,15 +221,25 @@ def _notes(lab: Lab, release: Release) -> tuple[str, ...]:
         "hold was tried on each half with those of the other. Where joining is clearly worse, they "
         "are about your own model, which was chosen on all of these specimens."
     ]
+    versions = zip(lab.federation.targets, judged.own.chosen, strict=True)
+    others = [f"{target}, {version}" for target, version in versions if version != SHARED]
+    if others:
+        notes.append(
+            "What predictions hang on is told of what your lab predicts with, which is not the "
+            f"shared model for: {'; '.join(others)}."
+        )
     if _left_out(release):
         notes.append(
             "Errors at labs that a model has not seen are root mean squares of ridge regression, "
             "over the labs' training specimens."
         )
-    if not lab.name_in_card:
+    if not lab.name_in_card and lab.name in release.provenance.labs:
         notes.append(
-            "Your lab is one of the unnamed: no other lab gets its name from this run's model."
+            "The model's card names your lab, though your policy says that it may not: what your "
+            "lab said when the run began counts."
         )
+    elif not lab.name_in_card:
+        notes.append("Your lab is one of the unnamed on the model's card that came to it.")
     if release.novelty is None:
         notes.append(
             "No lab let its sums of products leave it: nobody can tell whether a specimen is "

@@ -73,13 +73,21 @@ def take_part(membership: Membership, patience: float, signals: StopSignals) -> 
     log.info("ready", extra={"specimens": len(lab.training) + len(lab.held_out)})
     gate = Gate(federation=federation, lab=membership.lab, policy=policy, log=sent)
     answerer = answerer_for(lab, gate, sent, signals.held)
-    Link(
+    # what an earlier start was stopped at
+    judge_kept(lab, membership.model_path)
+    link = Link(
         membership=membership,
         answer=answerer.answer,
         patience=patience,
         has_model=lambda: membership.has_model and not answerer.trains,
         max_bytes=max_message_bytes(federation),
-    ).serve()
+    )
+    try:
+        link.serve()
+    except LinkError:
+        # the model may have come, and nobody knows when the link will be up again
+        judge_kept(lab, membership.model_path)
+        raise
     log.info("the run is over", extra={"entries": len(sent), "last_hash": sent.last_hash})
     if answerer.trains or not membership.has_model:
         raise LinkError(

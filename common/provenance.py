@@ -19,7 +19,7 @@ class TrainingCurve:
     train_loss : ndarray of shape (n_rounds,), float64
         Mean over the labs that tell theirs, to three digits; NaN where it is not told.
     num_missing : ndarray of shape (n_rounds,), float64
-        How many labs gave no update.
+        How many of the labs that were still in gave no update.
     """
 
     train_loss: np.ndarray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -117,7 +118,7 @@ class RunningMean:
             self._add(update.head, update.num_examples)
         return TrainReply(head=self._sums, num_examples=self._total, train_loss=None)
 
-    @property
+    @cached_property
     def _total(self) -> int:
         return sum(self.num_examples.values())
 

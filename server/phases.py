@@ -96,7 +96,7 @@ class Coordinator(TrainingPhase, ProductPhases, CrossEvaluation):
             self.roster.num_examples[node] = reply.num_examples
             self.roster.target_counts[node] = reply.targets.count
         summed = self.roster.by_name(replies)
-        self.roster.standardised = [self.roster.name(node) for node in summed]
+        self.roster.standardised = list(self.roster.in_order(summed))
         first, *others = [replies[node] for node in summed]
         return Standardiser.from_moments(
             sum((reply.features for reply in others), start=first.features),
@@ -155,7 +155,7 @@ class Coordinator(TrainingPhase, ProductPhases, CrossEvaluation):
         screened = self._ask(requests, check)
         self._require_answers(len(requests), "evaluation", screened)
         self.roster.exclude(screened.broken)
-        found = {self.roster.name(node): replies[node] for node in self.roster.by_name(replies)}
+        found = dict(sorted(self.roster.named(replies).items()))
         return Evaluation(
             errors={lab: reply.errors for lab, reply in found.items()},
             baseline={lab: reply.baseline for lab, reply in found.items() if reply.baseline},
@@ -169,12 +169,12 @@ class Coordinator(TrainingPhase, ProductPhases, CrossEvaluation):
 
         A lab that is away stays without it, and costs the others nothing: there is no quorum.
         """
-        kept: list[str] = []
+        kept: list[int] = []
 
         def check(node: int, reply: Message) -> None:
             if ReleaseReply.from_record(reply.content).fingerprint != self._terms.fingerprint:
                 raise ReplyError("has kept the model of another agreement")
-            kept.append(self.roster.name(node))
+            kept.append(node)
 
         model = ModelRequest(
             terms=self._terms, head=release.model.head, standardiser=release.model.standardiser
@@ -185,9 +185,11 @@ class Coordinator(TrainingPhase, ProductPhases, CrossEvaluation):
             novelty=release.novelty,
             baseline=release.baseline,
         ).to_record()
-        nodes = [node for node in self.roster.names if self.roster.name(node) in labs]
-        self._ask([message_to(node, RELEASE, record) for node in nodes], check)
-        return tuple(sorted(kept))
+        names, waiting = self.roster.in_order(self.roster.names), set(labs)
+        nodes = zip(self.roster.names, names, strict=True)
+        asked = [message_to(node, RELEASE, record) for node, name in nodes if name in waiting]
+        self._ask(asked, check)
+        return tuple(sorted(self.roster.in_order(kept)))
 
     def _check_name(self, node: int, hello: HandshakeReply) -> None:
         enrolled = self.roster.enrolled.get(node, hello.lab)

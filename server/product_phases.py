@@ -83,9 +83,7 @@ class ProductPhases(Asker):
             replies[node] = gram
 
         self._ask_along(GRAM, standardiser, basis, check)
-        of_labs = {
-            self.roster.name(node): replies[node].sums for node in self.roster.by_name(replies)
-        }
+        of_labs = {name: reply.sums for name, reply in sorted(self.roster.named(replies).items())}
         if not of_labs:
             return None
         found = Products(basis=basis, of_labs=of_labs, variance=standardiser.total_variance)

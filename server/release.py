@@ -56,7 +56,7 @@ def _training(history: Sequence[RoundRecord]) -> TrainingCurve:
     loss = in_digits(np.array([record.train_loss for record in history]), 3)
     missing = [len(record.failed | record.quarantined) for record in history]
     return TrainingCurve(
-        # a hostile lab's loss may be too large for a sum, or to be rounded
+        # labs would refuse the whole model for a loss that is not finite
         train_loss=np.where(np.isfinite(loss), loss, np.nan),
         num_missing=np.array(missing, dtype=np.float64),
     )

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 
 from common.errors import REVOKED, QuorumError
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -88,9 +91,9 @@ class Roster:
             return f"node {node}"
         return f"{name} on node {node}" if claims[name] > 1 else name
 
-    def named(self, reasons: Mapping[int, str]) -> dict[str, str]:
-        """Return reasons by name instead of by node."""
-        return {self.name(node): reason for node, reason in reasons.items()}
+    def named(self, of_nodes: Mapping[int, T]) -> dict[str, T]:
+        """Return what is known of nodes by their labs' names, in the same order."""
+        return dict(zip(self.in_order(of_nodes), of_nodes.values(), strict=True))
 
     def exclude(self, reasons: Mapping[int, str]) -> None:
         """Put labs out of the run, by name."""

@@ -107,7 +107,7 @@ class Progress:
             standardiser=self.standardiser,
             history=self.state.history,
             labs=tuple(sorted(self.roster.names.values())),
-            num_examples={self.roster.name(node): n for node, n in self.roster.buckets.items()},
+            num_examples=self.roster.named(self.roster.buckets),
             standardised=tuple(self.roster.standardised),
             named_in_card=tuple(sorted(self.roster.named_in_card)),
             excluded=self.roster.excluded,

@@ -148,6 +148,8 @@ def test_what_is_explained_is_what_the_lab_predicts_with(
         assert result.exit_code == 0, result.output
         assert ("by this lab's own version" in result.stderr) == (not options)
         found = json.loads(result.stdout).values()
+        versions = [target["version"] for target in found]
+        assert versions == ([SHARED, SHARED] if options else [SHARED, ALONE])
         return [[group["increase"] for group in target["groups"]] for target in found]
 
     strength, modulus = grows()

@@ -189,6 +189,7 @@ def test_a_lab_stays_with_its_own_head_where_joining_is_clearly_worse(tmp_path: 
     leans = permutation_importance(own.predict, made.held_out, FEDERATION, repeats=10)
     deep = [row for row in report.evidence.importances if row.feature == "deep features"]
     assert [row.increase for row in deep] == leans.increase[0].tolist()
+    assert any(f"strength, {ALONE}" in note for note in report.evidence.notes)
 
 
 def test_an_own_version_that_does_not_fit_or_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -285,7 +286,8 @@ def test_labs_that_do_not_want_to_be_named_are_not_and_their_order_tells_nothing
     release = release_of(FEDERATION, result)
     told = release.provenance
     assert told.labs == ("b", "unnamed lab 1", "unnamed lab 2")
-    named = release_of(FEDERATION, replace(result, named_in_card=("a", "b", "c"))).provenance
+    named_release = release_of(FEDERATION, replace(result, named_in_card=("a", "b", "c")))
+    named = named_release.provenance
     rows = [np.hstack([one.num_examples[:, None], one.left_out_count, one.left_out_squared])
             for one in (told, named)]  # fmt: skip
     np.testing.assert_array_equal(rows[0][0], rows[1][1])
@@ -308,6 +310,10 @@ def test_labs_that_do_not_want_to_be_named_are_not_and_their_order_tells_nothing
     notes = own_report(silent, release, judge(silent, release)).evidence.notes
     assert any(note.startswith("Your lab is one of the unnamed") for note in notes)
     assert not any(note.startswith("Your lab is") for note in evidence.notes)
+    # one that has said so too late
+    notes = own_report(silent, named_release, judge(silent, named_release)).evidence.notes
+    assert any(note.startswith("The model's card names your lab, though") for note in notes)
+    assert not any(note.startswith("Your lab is one of the unnamed") for note in notes)
     (note,) = [
         one for one in coordinator_report(FEDERATION, result).evidence.notes if "name" in one
     ]
@@ -480,7 +486,7 @@ def test_a_lab_that_dies_while_it_judges_goes_on_at_its_next_start(
     def dies(*_: object) -> None:
         raise Killed
 
-    keep(request_of(second), FEDERATION, folder)
+    keep(request_of(second), made, folder)
     with monkeypatch.context() as patched:
         patched.setattr("client.keeping.judge", dies)
         with pytest.raises(Killed):
@@ -490,7 +496,7 @@ def test_a_lab_that_dies_while_it_judges_goes_on_at_its_next_start(
     judge_kept(made, folder)
     assert kept_at(made) == (True, True) and not to_judge_path(folder).exists()
     # asked again, and judged already
-    keep(request_of(second), FEDERATION, folder)
+    keep(request_of(second), made, folder)
     assert not to_judge_path(folder).exists()
 
 
@@ -523,7 +529,7 @@ def test_what_is_no_release_of_this_model_is_not_judged(
     result, labs = run(tmp_path)
     made, folder = labs["a"], tmp_path / "a" / "model"
     report_path(folder).unlink()
-    keep(request_of(release_of(FEDERATION, result)), FEDERATION, folder)
+    keep(request_of(release_of(FEDERATION, result)), made, folder)
     waits = to_judge_path(folder)
     whole = waits.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"\xff" * 40, b""):
@@ -538,6 +544,15 @@ def test_what_is_no_release_of_this_model_is_not_judged(
     waits.write_bytes(whole)
     judge_kept(made, folder)
     assert not waits.exists() and not report_path(folder).exists()
+    assert "is of another model than" in caplog.text
+    # a specimen more, and others are held out
+    waits.write_bytes(whole)
+    release_of(FEDERATION, result).write(folder)
+    judge_kept(
+        replace(made, held_out=made.held_out.take(np.arange(len(made.held_out)) > 0)), folder
+    )
+    assert not waits.exists() and not report_path(folder).exists()
+    assert "not those that it trained on any more" in caplog.text
 
 
 def test_what_cannot_be_written_beside_a_model_keeps_it_not_back(
@@ -549,14 +564,14 @@ def test_what_cannot_be_written_beside_a_model_keeps_it_not_back(
     monkeypatch.setattr("client.keeping.keep_own_version", full)
     # no file, and so not to be removed as one
     (tmp_path / "a" / "report.html").mkdir(parents=True)
-    result, _ = run(tmp_path)
+    result, labs = run(tmp_path)
     assert result.released == ("a", "b", "c")
     assert "the report of an earlier model stays" in caplog.text
     assert "the model is kept, and not judged yet: no room for it" in caplog.text
     caplog.clear()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "model-to-judge").mkdir()
-    keep(request_of(release_of(FEDERATION, result)), FEDERATION, tmp_path / "full" / "model")
+    keep(request_of(release_of(FEDERATION, result)), labs["a"], tmp_path / "full" / "model")
     assert "the model is kept, and cannot be judged" in caplog.text
     assert load_release(tmp_path / "full" / "model").federation == FEDERATION
 
@@ -567,7 +582,7 @@ def test_a_report_that_cannot_be_written_keeps_no_model_back(
     result, labs = run(tmp_path)
     folder = tmp_path / "b" / "model"
     report_path(folder).unlink()
-    keep(request_of(release_of(FEDERATION, result)), FEDERATION, folder)
+    keep(request_of(release_of(FEDERATION, result)), labs["b"], folder)
     report_path(folder).mkdir()
     judge_kept(labs["b"], folder)
     assert "the model is kept, and not judged yet" in caplog.text
