@@ -6,7 +6,7 @@ Medians over repeats on each set: all modes of a simulation, what is gathered be
 of the head, cross-lab errors, ridge without each lab), and what is made of it at the end
 (intervals, verdicts, contributions, result.json, the report). Then the demo's six labs and a
 coordinator as processes over the link, all on this machine: when each step was done, from the start
-of a coordinator whose labs wait. The last line is exact Shapley values of eight labs at 64
+of the labs, whose coordinator waits. The last line is exact Shapley values of eight labs at 64
 dimensions.
 """
 
@@ -78,7 +78,7 @@ DEPLOYED = (
 
 
 def measure_deployed(demo: Path, scratch: Path) -> tuple[float, ...]:
-    """Return when each of `DEPLOYED` was done, in seconds from the coordinator's start."""
+    """Return when each of `DEPLOYED` was done, in seconds from the labs' start."""
     names = sorted(path.name for path in demo.iterdir() if path.is_dir())
     # a name that can be enrolled has no underscores
     folders = {name.replace("_", "-"): demo / name for name in names}
@@ -97,11 +97,9 @@ def measure_deployed(demo: Path, scratch: Path) -> tuple[float, ...]:
             site.join(name)
         enrolling.send(signal.SIGTERM)
         enrolling.exit_code()
-        labs = [site.lab(name) for name in folders]
-        for lab in labs:
-            lab.says("no connection", timeout=300)
-        started = time.time()
         coordinator = site.coordinator("--wait", "5 min")
+        started = time.time()
+        labs = [site.lab(name) for name in folders]
         until((run / ROUNDS).exists, "a first round", timeout=300)
         first = time.time()
         assert coordinator.exit_code(timeout=300) == 0, coordinator.text()
