@@ -43,6 +43,15 @@ from simulation.demo import write_demo
 from simulation.experiment import run_experiment
 from simulation.report import result_record, write_run
 
+DEPLOYED = (
+    "first round",
+    "last round",
+    "model at every lab",
+    "coordinator's report",
+    "labs' reports",
+)
+"""Steps of a run over the link."""
+
 
 def consortia(data: Path, scratch: Path) -> Iterator[tuple[str, Consortium, int | None]]:
     """Open the demo, and each real set that is there."""
@@ -65,16 +74,6 @@ def measure(consortium: Consortium, folds: int | None, scratch: Path) -> tuple[f
     end = time.perf_counter() - started
     beside = outcome.seconds["evidence"]
     return sum(outcome.seconds.values()) - beside, beside, end
-
-
-DEPLOYED = (
-    "first round",
-    "last round",
-    "model at every lab",
-    "coordinator's report",
-    "labs' reports",
-)
-"""Steps of a run over the link."""
 
 
 def measure_deployed(demo: Path, scratch: Path) -> tuple[float, ...]:

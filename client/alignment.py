@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from common.novelty import Novelty
 
@@ -74,6 +73,9 @@ def find_alignment(features: np.ndarray, novelty: Novelty, *, correlations: bool
     spread = share * np.atleast_2d(np.cov(z, rowvar=False, bias=True))
     spread += (1 - share) * np.eye(len(spread))
     if correlations:
+        # who predicts with an alignment that was found has no need of it
+        import scipy.linalg
+
         sizes, vectors = scipy.linalg.eigh(spread)
         matrix = (vectors / np.sqrt(sizes)) @ vectors.T
     else:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
-from scipy.special import gammaincinv
 
 from common.gram import GramSums
 from common.intervals import quantiles
@@ -68,6 +66,10 @@ class Novelty:
         variance : float, optional
             Of all features together; of those along the basis, if it is not given.
         """
+        # a fifth of a second to import, and predicting needs none of it
+        import scipy.linalg
+        from scipy.special import gammaincinv
+
         mean, covariance = sums.mean_and_covariance()
         sizes, vectors = scipy.linalg.eigh(covariance)
         most = max(1, min(MOST_DIRECTIONS, int(sums.num_examples) // SPECIMENS_A_DIRECTION))

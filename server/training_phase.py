@@ -19,7 +19,8 @@ from server.strategy import ROBUST, Screened, optimizer_state
 from server.training_round import averaged, strategy_after, train_requests
 
 MOST_TRIES = 2
-"""At an average in passing; who answers another time than before is averaged with all at hand."""
+"""How often a round is asked in groups: once more where other labs answer than were expected. Where
+that happens again, all heads are held."""
 
 
 class TrainingPhase(Asker):
