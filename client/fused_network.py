@@ -137,7 +137,8 @@ def fuse(network: Network, tile_px: int, num_tiles: int) -> Network:
         If this build of torch lacks oneDNN's steps, or calls them by other names.
     """
     images = torch.zeros((num_tiles, 3, tile_px, tile_px), dtype=network.dtype)
-    shapes = _shapes(network.backbone, images)
+    of_one = _shapes(network.backbone, images[:1])
+    shapes: Shapes = {conv: (num_tiles, *shape) for conv, shape in of_one.items()}
     if isinstance(network.backbone, EfficientNetLite0):
         made = Network(_fused_lite(network.backbone, shapes), network.normalise, num_channels=1)
     else:
@@ -148,19 +149,19 @@ def fuse(network: Network, tile_px: int, num_tiles: int) -> Network:
     return made
 
 
-def _shapes(backbone: nn.Module, images: Tensor) -> Shapes:
-    """Return the shape of what each convolution sees."""
+def _shapes(backbone: nn.Module, image: Tensor) -> Shapes:
+    """Return (channels, height, width) of what each convolution sees."""
     shapes: Shapes = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(module, nn.Conv2d)
-        shapes[module] = inputs[0].shape
+        shapes[module] = inputs[0].shape[1:]
 
     convs = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     hooks = [conv.register_forward_pre_hook(note) for conv in convs]
     try:
         with torch.inference_mode():
-            backbone(images)
+            backbone(image)
     finally:
         for hook in hooks:
             hook.remove()

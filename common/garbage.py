@@ -11,7 +11,7 @@ _USUAL = gc.get_threshold()
 
 
 def search_less() -> None:
-    """Search for cycles after ten thousand new objects, not 700, and not at the end at all.
+    """Search for cycles after fifty thousand new objects, not 700, and not at the end at all.
 
     Importing torch makes objects by the hundred thousand, all of which stay; by default they are
     searched again and again meanwhile, and once more when the process ends. What exchanges many
@@ -23,11 +23,11 @@ def search_less() -> None:
     >>> before = gc.get_threshold()
     >>> search_less()
     >>> gc.get_threshold()
-    (10000, 10, 10)
+    (50000, 10, 10)
     >>> gc.set_threshold(*before)
     >>> _ = atexit.unregister(gc.freeze)
     """
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(50_000, 10, 10)
     atexit.register(gc.freeze)
 
 

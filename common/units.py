@@ -9,11 +9,34 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pint
 
 from common.errors import UnitError
+
+if TYPE_CHECKING:
+    # imported where a unit is met that `SYMBOLS` lacks
+    import pint
+
+SYMBOLS = {
+    "MPa": "MPa",
+    "GPa": "GPa",
+    "kPa": "kPa",
+    "Pa": "Pa",
+    "ksi": "ksi",
+    "HV": "HV",
+    "m": "m",
+    "mm": "mm",
+    "um": "µm",
+    "nm": "nm",
+    "degC": "°C",
+    "K": "K",
+    "percent": "%",
+    "dimensionless": "",
+}
+"""The units met most, and how pint prints them: to import it and build its registry takes a third
+of a second, which is most of what reading a federation file takes."""
 
 _SUPERSCRIPTS = {ord(sign): plain for sign, plain in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)}
 _RAISED = re.compile(r"[⁻⁰¹²³⁴-⁹]+")
@@ -26,12 +49,15 @@ _POWER = re.compile(
     r"(?:-?[0-9]{1,2}(?:\.[0-9]{1,2})?|\(-?[0-9]{1,2}(?:[./][0-9]{1,2})?\))"
     r"(?![0-9.]| *(?:\*\*|\^))"
 )
-_DURATION = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})? ?[A-Za-z]{1,12}")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([A-Za-z]{1,12})")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @lru_cache(maxsize=1)
 def registry() -> pint.UnitRegistry[float]:
     """Return the registry of units that all of crossply shares."""
+    import pint
+
     units: pint.UnitRegistry[float] = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
     units.define("HV = 9.80665 megapascal")
     return units
@@ -55,6 +81,8 @@ def check_unit(unit: str) -> str:
     common.errors.UnitError: unknown unit 'GigaPa'; write for example MPa, GPa, ksi, um, HV, \
 degC or dimensionless
     """
+    if unit in SYMBOLS:
+        return unit
     message = (
         f"unknown unit {unit!r}; write for example MPa, GPa, ksi, um, HV, degC or dimensionless"
     )
@@ -84,7 +112,7 @@ def symbol(unit: str) -> str:
     >>> symbol("um"), symbol("degC"), symbol("ksi"), symbol("HV"), symbol("dimensionless")
     ('µm', '°C', 'ksi', 'HV', '')
     """
-    return format(registry().Unit(unit), "~P")
+    return SYMBOLS[unit] if unit in SYMBOLS else format(registry().Unit(unit), "~P")
 
 
 def same_unit(one: str, other: str) -> bool:
@@ -127,6 +155,10 @@ def convert(values: np.ndarray, unit: str, to_unit: str) -> np.ndarray:
     """
     check_unit(unit)
     check_unit(to_unit)
+    if unit == to_unit:
+        return np.array(values, dtype=np.float64)
+    import pint
+
     try:
         quantity = registry().Quantity(np.array(values, dtype=np.float64), unit)
         return np.asarray(quantity.to(to_unit).magnitude, dtype=np.float64)
@@ -147,8 +179,11 @@ def seconds(duration: str) -> float:
     common.errors.UnitError: '10' is not a duration; write for example "10 min" or "30 s"
     """
     message = f'{duration!r} is not a duration; write for example "10 min" or "30 s"'
-    if not _DURATION.fullmatch(duration.strip()):
+    match = _DURATION.fullmatch(duration.strip())
+    if match is None:
         raise UnitError(message)
+    if match[2] in _SECONDS:
+        return float(match[1]) * _SECONDS[match[2]]
     try:
         return float(registry().Quantity(duration).to("second").magnitude)
     except Exception as error:

@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from common.errors import UnitError
-from common.units import check_unit, convert, same_unit, seconds
+from common.units import SYMBOLS, check_unit, convert, registry, same_unit, seconds, symbol
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,34 @@ def test_what_is_no_duration(duration: str) -> None:
 @pytest.mark.parametrize("unit", ["MPa*m^0.5", "W/(m K)", "kg/m**3", "µm", "J/m²", "1/s", "%"])
 def test_units_that_people_write(unit: str) -> None:
     assert check_unit(unit) == unit
+
+
+@pytest.mark.parametrize("unit", SYMBOLS)
+def test_units_met_most_are_what_pint_says(unit: str) -> None:
+    known = registry().Unit(unit)
+    assert symbol(unit) == format(known, "~P")
+    assert np.array_equal(convert(np.array([0.1, -3.0]), unit, unit), [0.1, -3.0])
+
+
+@pytest.mark.parametrize("duration", ["30 s", "10 min", "1.5 h", "0.7min"])
+def test_durations_met_most_are_what_pint_says(duration: str) -> None:
+    assert seconds(duration) == float(registry().Quantity(duration).to("second").magnitude)
+
+
+def test_who_meets_usual_units_only_does_not_wait_for_pint() -> None:
+    code = """
+import sys
+from common.federation import Federation
+Federation.model_validate({
+    "name": "example",
+    "targets": {"strength": {"unit": "MPa", "range": [0, 3000]}},
+    "covariates": {"cure": {"unit": "degC", "range": [20, 250]}},
+    "imaging": {"scale": "fit"},
+    "backbone": {"name": "resnet18"},
+})
+print("pint" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"
