@@ -51,9 +51,9 @@ from simulation.microscopes import Microscope, micrograph
 
 FIT = Imaging(scale="fit", tile_px=224)
 COVER = Imaging(scale="pixels", tile_px=224, max_tiles=32)
-IMAGES = {("efficientnet_lite0", "fit"): 240, ("efficientnet_lite0", "pixels"): 16}
+IMAGES = {("efficientnet_lite0", "fit"): 240, ("efficientnet_lite0", "pixels"): 32}
 IMAGES |= {("resnet50", "fit"): 80, ("resnet50", "pixels"): 4}
-"""How many micrographs a run takes, so that each takes some seconds."""
+"""How many micrographs a run takes: some seconds, of which one core waits for the last little."""
 
 NETWORK_TILES = {"efficientnet_lite0": 64, "resnet50": 16}
 NUM_DRAWN = 12

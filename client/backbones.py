@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from client.efficientnet_lite import LITE0_NORMS, EfficientNetLite0, pad_symmetrically
+from client.efficientnet_lite import (
+    LITE0_NORMS,
+    EfficientNetLite0,
+    pad_symmetrically,
+    take_grey,
+)
 from client.weights import load_checked, packaged_lite0, read_weights, torchvision_state
 from common.federation import Backbone
 
@@ -69,7 +74,7 @@ class Network(nn.Module):
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Network:
         """Return a copy on a device, with weights of some precision."""
-        made = Network(copy.deepcopy(self.backbone), self.normalise)
+        made = Network(copy.deepcopy(self.backbone), self.normalise, self.num_channels)
         made.backbone.to(device, dtype)
         made.dtype = dtype
         return made
@@ -115,8 +120,10 @@ def plain_network(backbone: Backbone) -> Network:
 def fast_network(backbone: Backbone, tile_px: int) -> Network:
     """Build a backbone that computes the same in fewer passes, for tiles of one size.
 
-    Batch norms are folded into the convolutions before them, weights lie channels last, and no
-    padding is a pass of its own. Results differ from those of `plain_network` by rounding.
+    Batch norms are folded into the convolutions before them, weights lie channels last, no padding
+    is a pass of its own, and EfficientNet-Lite0 takes the one channel that micrographs have
+    (ResNets scale each channel otherwise). Results differ from those of `plain_network` by
+    rounding.
 
     Raises
     ------
@@ -126,11 +133,13 @@ def fast_network(backbone: Backbone, tile_px: int) -> Network:
     network = plain_network(backbone)
     module = network.backbone
     if isinstance(module, EfficientNetLite0):
-        module = pad_symmetrically(fold_norms(module, LITE0_NORMS), tile_px)
+        module = pad_symmetrically(take_grey(fold_norms(module, LITE0_NORMS)), tile_px)
+        num_channels = 1
     else:
         module = fold_norms(module, RESNET_NORMS)
+        num_channels = network.num_channels
     module.requires_grad_(False).to(memory_format=torch.channels_last)
-    return Network(module, network.normalise)
+    return Network(module, network.normalise, num_channels)
 
 
 def fold_norms(network: AnyModule, norms: Mapping[str, str]) -> AnyModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -105,6 +106,43 @@ class EfficientNetLite0(nn.Module):
         return x.mean((2, 3))
 
 
+BLOCKS_ALONE = 4
+"""Blocks from the beginning that make more of a tile than a processor's cache holds."""
+
+
+class TileByTile(nn.Module):
+    """Steps that each tile goes through alone, so that what is between them stays in the cache."""
+
+    def __init__(self, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._steps = nn.Sequential(*steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch tile by tile."""
+        return torch.cat([self._steps(tile) for tile in torch.split(x, 1)])
+
+
+class Mean(nn.Module):
+    """The mean over height and width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, channels, height, width) to (n, channels)."""
+        return x.mean((2, 3))
+
+
+def first_blocks_alone(network: EfficientNetLite0) -> nn.Module:
+    """Return what computes the same, its first blocks tile by tile: for a processor.
+
+    Parameters
+    ----------
+    network : EfficientNetLite0
+        Its batch norms folded into the convolutions before them.
+    """
+    first = [network._conv_stem, nn.ReLU6(inplace=True), *network._blocks[:BLOCKS_ALONE]]
+    rest = [*network._blocks[BLOCKS_ALONE:], network._conv_head, nn.ReLU6(inplace=True), Mean()]
+    return nn.Sequential(TileByTile(first), *rest)
+
+
 LITE0_NORMS = {
     "_conv_stem": "_bn0",
     "_expand_conv": "_bn0",
@@ -113,6 +151,17 @@ LITE0_NORMS = {
     "_conv_head": "_bn1",
 }
 """The batch norm that follows each convolution, by their names in one module."""
+
+
+def take_grey(network: EfficientNetLite0) -> EfficientNetLite0:
+    """Fit a network to images of one channel, in place: the three that it was made for are equal.
+
+    The first convolution then takes a third of the products.
+    """
+    stem = network._conv_stem
+    stem.in_channels = 1
+    stem.weight = nn.Parameter(stem.weight.sum(dim=1, keepdim=True), requires_grad=False)
+    return network
 
 
 def pad_symmetrically(network: EfficientNetLite0, tile_px: int) -> EfficientNetLite0:

@@ -9,7 +9,6 @@ network, without its compiler. The sums are the same, so that results differ by 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from client.backbones import Network
-from client.efficientnet_lite import EfficientNetLite0
+from client.efficientnet_lite import BLOCKS_ALONE, EfficientNetLite0, Mean, TileByTile
 
 
 class Activation(NamedTuple):
@@ -30,9 +29,6 @@ class Activation(NamedTuple):
 NOTHING = Activation("none")
 RELU = Activation("relu")
 RELU6 = Activation("hardtanh", (0.0, 6.0))
-
-LITE_BLOCKS_ALONE = 4
-"""Blocks of EfficientNet-Lite0 from its beginning that make more of a tile than a cache holds."""
 
 Shapes = dict[nn.Conv2d, Sequence[int]]
 
@@ -97,22 +93,6 @@ class _Block(nn.Module):
         return self._last(out, x if self._shortcut is None else self._shortcut(x))  # type: ignore[no-any-return]
 
 
-class _TileByTile(nn.Module):
-    """Steps that each tile goes through alone, so that what is between them stays in the cache."""
-
-    def __init__(self, steps: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self._steps = nn.Sequential(*steps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self._steps(tile) for tile in torch.split(x, 1)])
-
-
-class _Mean(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-
 def fuse(network: Network, tile_px: int, num_tiles: int) -> Network:
     """Build a network of fused steps.
 
@@ -136,13 +116,14 @@ def fuse(network: Network, tile_px: int, num_tiles: int) -> Network:
     RuntimeError, AttributeError, TypeError
         If this build of torch lacks oneDNN's steps, or calls them by other names.
     """
-    images = torch.zeros((num_tiles, 3, tile_px, tile_px), dtype=network.dtype)
+    images = torch.zeros((num_tiles, network.num_channels, tile_px, tile_px), dtype=network.dtype)
     of_one = _shapes(network.backbone, images[:1])
     shapes: Shapes = {conv: (num_tiles, *shape) for conv, shape in of_one.items()}
     if isinstance(network.backbone, EfficientNetLite0):
-        made = Network(_fused_lite(network.backbone, shapes), network.normalise, num_channels=1)
+        steps = _fused_lite(network.backbone, shapes)
     else:
-        made = Network(_fused_resnet(network.backbone, shapes), network.normalise)
+        steps = _fused_resnet(network.backbone, shapes)
+    made = Network(steps, network.normalise, network.num_channels)
     made.dtype = network.dtype
     with torch.inference_mode():
         made(images[:, 0].float())
@@ -173,20 +154,11 @@ def _fuse(conv: nn.Module, shapes: Shapes, activation: Activation) -> FusedConv2
     return FusedConv2d(conv, shapes[conv], activation)
 
 
-def _of_grey(conv: nn.Conv2d, shapes: Shapes) -> tuple[nn.Conv2d, Shapes]:
-    """Return a convolution of one channel that gives what `conv` gives of three equal ones."""
-    made = copy.deepcopy(conv)
-    made.in_channels = 1
-    made.weight = nn.Parameter(conv.weight.sum(dim=1, keepdim=True), requires_grad=False)
-    num_tiles, _, height, width = shapes[conv]
-    return made, {made: (num_tiles, 1, height, width)}
-
-
 def _fused_lite(backbone: EfficientNetLite0, shapes: Shapes) -> nn.Module:
     alone: Shapes = {conv: (1, *shape[1:]) for conv, shape in shapes.items()}
-    steps: list[nn.Module] = [_fuse(*_of_grey(backbone._conv_stem, alone), RELU6)]
+    steps: list[nn.Module] = [_fuse(backbone._conv_stem, alone, RELU6)]
     for number, block in enumerate(backbone._blocks):
-        seen = alone if number < LITE_BLOCKS_ALONE else shapes
+        seen = alone if number < BLOCKS_ALONE else shapes
         children = dict(block.named_children())
         convs = [
             _fuse(children[name], seen, RELU6)
@@ -195,9 +167,9 @@ def _fused_lite(backbone: EfficientNetLite0, shapes: Shapes) -> nn.Module:
         ]
         convs.append(_fuse(children["_project_conv"], seen, NOTHING))
         steps.append(_Block(convs, adds=bool(block.adds)))
-    first, rest = steps[: 1 + LITE_BLOCKS_ALONE], steps[1 + LITE_BLOCKS_ALONE :]
+    first, rest = steps[: 1 + BLOCKS_ALONE], steps[1 + BLOCKS_ALONE :]
     head = _fuse(backbone._conv_head, shapes, RELU6)
-    return nn.Sequential(_TileByTile(first), *rest, head, _Mean())
+    return nn.Sequential(TileByTile(first), *rest, head, Mean())
 
 
 def _fused_resnet(backbone: nn.Module, shapes: Shapes) -> nn.Module:
@@ -212,4 +184,4 @@ def _fused_resnet(backbone: nn.Module, shapes: Shapes) -> nn.Module:
                 shortcut = _fuse(next(parts["downsample"].children()), shapes, NOTHING)
             convs = [_fuse(parts[name], shapes, RELU) for name in names]
             steps.append(_Block(convs, adds=True, shortcut=shortcut))
-    return nn.Sequential(*steps, _Mean())
+    return nn.Sequential(*steps, Mean())

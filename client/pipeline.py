@@ -83,7 +83,7 @@ def run_pipeline(
     jobs_at_once: int = 1,
     on_micrograph: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
-    """Turn micrographs into vectors, on as many threads as there are cores.
+    """Turn micrographs into vectors, on all cores.
 
     Left by an exception, or closed, it ends the workers that are at work and drops what they had
     under way: whoever is told to stop need not wait for images.
@@ -108,7 +108,8 @@ def run_pipeline(
     WorkerError
         If the processes that read images cannot be started.
     """
-    threads = usable_cores()
+    # one more than work at once: a core whose thread waits for an image has another's tiles
+    threads = usable_cores() + 1
     remaining = iter(jobs)
     work = LentWorkers()
     make = partial(_make, engine=engine, work=work, on_micrograph=on_micrograph)
