@@ -30,6 +30,7 @@ from common.threads import one_thread
 
 DATA = Data(table="t.csv", images=".", specimen="id", image="{id}.png")
 MATRIX = 1024
+GPU_MATRIX = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,21 @@ def peak_rate(dtype: torch.dtype) -> float:
         list(pool.map(multiply, range(threads)))
         seconds = _core_seconds(lambda: list(pool.map(multiply, range(threads))))
     return 8 * threads * 2 * MATRIX**3 / seconds
+
+
+def gpu_peak_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of large square matrix products on all GPUs together."""
+    total = 0.0
+    for index in range(torch.cuda.device_count()):
+        left = torch.randn(GPU_MATRIX, GPU_MATRIX, device=f"cuda:{index}").to(dtype)
+        torch.mm(left, left)
+        torch.cuda.synchronize(index)
+        begun = time.perf_counter()
+        for _ in range(8):
+            torch.mm(left, left)
+        torch.cuda.synchronize(index)
+        total += 8 * 2 * GPU_MATRIX**3 / (time.perf_counter() - begun)
+    return total
 
 
 def convolution_rate(dtype: torch.dtype) -> float:

@@ -5,7 +5,8 @@ python -m benchmarks.features [--repeat N] [--data DIR] [--backbone NAME ...] [-
 Micrographs of 1280 x 960 pixels are drawn and written as PNG; the roughness set has JPEGs of the
 same size. Both ways see the same tiles with the same network and take turns; a row shows the
 fastest of the runs, which other programs disturbed least. The network alone and the peaks that
-shares are of count CPU seconds over cores, which they disturb hardly.
+shares are of count CPU seconds over cores, which they disturb hardly; on a GPU, whole / alone is
+how busy the pipeline keeps it.
 Each way has a process of its own, so that its memory (the peak, VmHWM, with workers) is too.
 ResNet-50 has random weights here: its speed does not depend on them.
 """
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -52,7 +53,7 @@ from simulation.microscopes import Microscope, micrograph
 FIT = Imaging(scale="fit", tile_px=224)
 COVER = Imaging(scale="pixels", tile_px=224, max_tiles=32)
 IMAGES = {("efficientnet_lite0", "fit"): 240, ("efficientnet_lite0", "pixels"): 32}
-IMAGES |= {("resnet50", "fit"): 80, ("resnet50", "pixels"): 4}
+IMAGES |= {("resnet50", "fit"): 80, ("resnet50", "pixels"): 12}
 """How many micrographs a run takes: some seconds, of which one core waits for the last little."""
 
 NETWORK_TILES = {"efficientnet_lite0": 64, "resnet50": 16}
@@ -158,12 +159,12 @@ def rates_table(rows: list[dict[str, Any]], peak: dict[str, float], title: str) 
         table.add_column(heading, no_wrap=True)
     for heading in (
         "images/s", "tiles/s", "× essay", "cores busy", "share of floor",
-        "network alone, tiles/s", "its share of floor", "memory MB",
+        "network alone, tiles/s", "its share of floor", "whole / alone", "memory MB",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
     for row in rows:
         precision = "bfloat16" if "bfloat16" in row["way"] else "float32"
-        peak_of_row = 0.0 if "cuda" in row["way"] else peak[precision]
+        peak_of_row = peak[f"GPU, {precision}" if "cuda" in row["way"] else precision]
         table.add_row(
             row["backbone"],
             "one" if row["scale"] == "fit" else "30, covering",
@@ -175,6 +176,7 @@ def rates_table(rows: list[dict[str, Any]], peak: dict[str, float], title: str) 
             _share(row["tiles"] * row["flop"], peak_of_row),
             f"{row['network_alone']:.0f}" if "network_alone" in row else "–",
             _share(row.get("network_alone", 0.0) * row["flop"], peak_of_row),
+            _share(row["tiles"], row.get("network_alone", 0.0)),
             f"{row['memory']:.0f}",
         )
     return table
@@ -206,6 +208,10 @@ def measure_peaks(console: Console, before: Mapping[str, float]) -> dict[str, fl
     """Measure and print the operations a second that this machine reaches; return the most."""
     found = dict(before)
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        if has_gpu():
+            product = stages.gpu_peak_rate(dtype)
+            console.print(f"GPU, {precision}: {product / 1e12:.1f} TFLOP/s in matrix products")
+            found[f"GPU, {precision}"] = max(product, before.get(f"GPU, {precision}", 0.0))
         if precision == "bfloat16" and not cpu_has_bfloat16():
             console.print("bfloat16: this processor has none; its rows are left out")
             continue
@@ -233,6 +239,15 @@ def backbones(folder: Path, names: list[str]) -> list[Backbone]:
     return made
 
 
+def processor() -> str:
+    """Return the name of this machine's processor, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "CPU"
+
+
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -245,7 +260,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     console = Console(width=170)
-    device = torch.cuda.get_device_name(0) if has_gpu() else platform.processor() or "CPU"
+    device = torch.cuda.get_device_name(0) if has_gpu() else processor()
     console.print(f"{usable_cores()} cores, {device}, torch {torch.__version__}")
     peak = measure_peaks(console, {})
     records = []

@@ -18,6 +18,7 @@ from client.findings import Findings, printable
 from client.held_out import check_held_out
 from client.membership import Membership
 from client.policy import load_policy
+from client.reference import check_reference
 from client.sent_log import verified
 from client.tls import diagnose
 from common.errors import CrossplyError, LinkError
@@ -164,3 +165,4 @@ def _examine_data(membership: Membership, federation: Federation, findings: Find
         findings.refuse("data", error)
         return
     findings.items.extend(found.items)
+    check_reference(federation, findings)

@@ -101,7 +101,7 @@ def _dtype(choice: EngineChoice) -> torch.dtype:
 
 
 def _for_processor(network: Network, tile_px: int, dtype: torch.dtype) -> Network:
-    plain = network.on(torch.device("cpu"), dtype)
+    plain = network if dtype == network.dtype else network.on(torch.device("cpu"), dtype)
     try:
         return fuse(plain, tile_px, CPU_TILES_AT_ONCE)
     except (RuntimeError, AttributeError, TypeError) as error:

@@ -52,9 +52,9 @@ class Keys:
         """Tell whether nothing is missing."""
         return all(key in vectors for key in self.wanted)
 
-    def join(self, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return deep features, then descriptors, in one vector."""
-        return np.concatenate([vectors[key] for key in self.wanted])
+    def of(self, vectors: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the specimen's own vectors: deep features, then descriptors."""
+        return [vectors[key] for key in self.wanted]
 
 
 def keys_of(dataset: Dataset, federation: Federation, engine: EngineChoice) -> list[Keys]:

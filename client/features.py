@@ -145,9 +145,11 @@ def features_of(
     rows = np.flatnonzero(made).tolist()
     if not rows:
         return np.empty((0, federation.num_features), np.float32), made
-    covariates = dataset.covariates[made].astype(np.float32)
-    joined = np.stack([keys[row].join(vectors) for row in rows])
-    return np.concatenate([joined, covariates], axis=1), made
+    # filled row by row: of 100 000 specimens each further copy is a gigabyte
+    features = np.empty((len(rows), federation.num_features), np.float32)
+    for into, row in zip(features, rows, strict=True):
+        np.concatenate([*keys[row].of(vectors), dataset.covariates[row]], out=into)
+    return features, made
 
 
 def _look_up(

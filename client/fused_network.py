@@ -116,9 +116,8 @@ def fuse(network: Network, tile_px: int, num_tiles: int) -> Network:
     RuntimeError, AttributeError, TypeError
         If this build of torch lacks oneDNN's steps, or calls them by other names.
     """
-    images = torch.zeros((num_tiles, network.num_channels, tile_px, tile_px), dtype=network.dtype)
-    of_one = _shapes(network.backbone, images[:1])
-    shapes: Shapes = {conv: (num_tiles, *shape) for conv, shape in of_one.items()}
+    image = torch.zeros((1, network.num_channels, tile_px, tile_px), dtype=network.dtype)
+    shapes = _shapes(network.backbone, image, num_tiles)
     if isinstance(network.backbone, EfficientNetLite0):
         steps = _fused_lite(network.backbone, shapes)
     else:
@@ -126,17 +125,17 @@ def fuse(network: Network, tile_px: int, num_tiles: int) -> Network:
     made = Network(steps, network.normalise, network.num_channels)
     made.dtype = network.dtype
     with torch.inference_mode():
-        made(images[:, 0].float())
+        made(image[:, 0].float())
     return made
 
 
-def _shapes(backbone: nn.Module, image: Tensor) -> Shapes:
-    """Return (channels, height, width) of what each convolution sees."""
+def _shapes(backbone: nn.Module, image: Tensor, num_tiles: int) -> Shapes:
+    """Return the shape of what each convolution sees when there are so many tiles like `image`."""
     shapes: Shapes = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(module, nn.Conv2d)
-        shapes[module] = inputs[0].shape[1:]
+        shapes[module] = (num_tiles, *inputs[0].shape[1:])
 
     convs = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     hooks = [conv.register_forward_pre_hook(note) for conv in convs]

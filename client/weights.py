@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 
 import torch
@@ -56,26 +55,29 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
     """
     from torchvision import models
 
-    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
-    name_of_file = weights.url.rsplit("/", 1)[-1]
+    url = models.get_model_weights(name)["IMAGENET1K_V1"].url
+    name_of_file = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name_of_file
     try:
-        state = dict(weights.get_state_dict(progress=False, check_hash=True))
-        # torch compares a digest when it fetches a file, not when it finds one
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(
+                url, str(path), hash_prefix=TORCHVISION_DIGESTS[name], progress=False
+            )
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(TORCHVISION_DIGESTS[name]):
-            raise WeightsError(f"{path} has been altered; remove it, to be fetched again")
-        return state
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} is damaged; remove it, to be fetched again") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # torch raises RuntimeError where what it fetched has another digest
         raise WeightsError(
             f"ImageNet weights of {name} could not be fetched ({error}); copy the file "
             f"{name_of_file} to this machine and name it, with its sha256, "
             "under [backbone] in federation.toml, or use efficientnet_lite0, whose weights are "
             "installed"
         ) from error
+    # before it is unpacked: torch compares a digest when it fetches a file, not when it finds one
+    if not found.startswith(TORCHVISION_DIGESTS[name]):
+        raise WeightsError(f"{path} is damaged or has been altered; remove it, to be fetched again")
+    return read_weights(path, None)
 
 
 def load_checked(network: nn.Module, state: dict[str, Tensor], name: str) -> None:

@@ -1,5 +1,7 @@
 """Law 7: features do not depend on batch size, tile order or the folder's other specimens."""
 
+import hashlib
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -7,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision import models
 
 import client.pipeline
-from client.backbones import plain_network
+from client.backbones import Network, plain_network
 from client.dataset import load_dataset
-from client.engine_choice import EngineChoice
+from client.engine_choice import EngineChoice, cpu_has_bfloat16, has_gpu
 from client.engines import Engine, load_engine
 from client.feature_store import FeatureStore
 from client.features import extract
@@ -32,10 +35,48 @@ def lab(lab: Any) -> Any:
 LITE0 = Backbone(name="efficientnet_lite0")
 
 
-@pytest.fixture(params=["torch", "openvino"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    choice = EngineChoice(engine=request.param, device="cpu", precision="float32")
-    return load_engine(LITE0, 32, choice)
+needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason="this processor has no bfloat16")
+needs_gpu = pytest.mark.skipif(not has_gpu(), reason="torch sees no GPU")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """An engine with a backbone, and how near its vectors are to those of the plain network."""
+
+    engine: Engine
+    plain: Network
+    rtol: float
+    atol: float
+
+
+@pytest.fixture(
+    params=[
+        ("efficientnet_lite0", "torch", "cpu", "float32"),
+        ("efficientnet_lite0", "openvino", "cpu", "float32"),
+        ("resnet18", "torch", "cpu", "float32"),
+        ("resnet18", "openvino", "cpu", "float32"),
+        pytest.param(("resnet18", "torch", "cpu", "bfloat16"), marks=needs_bfloat16),
+        pytest.param(("resnet18", "openvino", "cpu", "bfloat16"), marks=needs_bfloat16),
+        pytest.param(("efficientnet_lite0", "torch", "cuda", "float32"), marks=needs_gpu),
+        pytest.param(("resnet18", "torch", "cuda", "bfloat16"), marks=needs_gpu),
+    ],
+    ids="-".join,
+)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    name, engine, device, precision = request.param
+    backbone = LITE0
+    if name != "efficientnet_lite0":
+        torch.manual_seed(0)
+        path = tmp_path / "weights.pth"
+        torch.save(models.get_model(name, weights=None).state_dict(), path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        backbone = Backbone.model_validate({"name": name, "weights": str(path), "sha256": digest})
+    loaded = load_engine(
+        backbone, 32, EngineChoice(engine=engine, device=device, precision=precision)
+    )
+    # bfloat16 has eight bits, and rounds at every layer
+    near = (0.05, 0.05) if precision == "bfloat16" else (1e-4, 2e-5)
+    return Case(engine=loaded, plain=plain_network(backbone), rtol=near[0], atol=near[1])
 
 
 def features_of(lab: Any, cache: Path, on_micrograph: Any = lambda: None) -> Specimens:
@@ -64,24 +105,26 @@ def test_other_specimens_do_not_matter(lab: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(some.features, everything.features[kept])
 
 
-def test_batch_size_and_tile_order_do_not_matter(engine: Engine) -> None:
-    tiles = np.random.default_rng(0).random((9, 32, 32), dtype=np.float32)
-    whole = engine.vectors(tiles)
-    single = np.concatenate([engine.vectors(tile[None]) for tile in tiles])
-    np.testing.assert_allclose(single, whole, rtol=1e-4, atol=2e-5)
-    order = np.random.default_rng(0).permutation(9)
+def test_batch_size_and_tile_order_do_not_matter(case: Case) -> None:
+    tiles = np.random.default_rng(0).random((19, 32, 32), dtype=np.float32)
+    whole = case.engine.vectors(tiles)
+    np.testing.assert_array_equal(case.engine.vectors(tiles), whole)
+    for size in (1, 8):
+        parts = [case.engine.vectors(part) for part in np.split(tiles, range(size, 19, size))]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=case.rtol, atol=case.atol)
+    order = np.random.default_rng(0).permutation(19)
     imaging = Imaging(scale="pixels")
     np.testing.assert_allclose(
         pool_tiles(whole[order], imaging), pool_tiles(whole, imaging), rtol=1e-12
     )
 
 
-def test_every_engine_gives_the_plain_networks_vectors(engine: Engine) -> None:
-    tiles = np.random.default_rng(1).random((6, 32, 32), dtype=np.float32)
+def test_every_engine_gives_the_plain_networks_vectors(case: Case) -> None:
+    tiles = np.random.default_rng(1).random((11, 32, 32), dtype=np.float32)
     with torch.inference_mode():
-        plain = plain_network(LITE0)(torch.from_numpy(tiles)).numpy()
+        plain = case.plain(torch.from_numpy(tiles)).numpy()
     assert np.abs(plain).max() > 1
-    np.testing.assert_allclose(engine.vectors(tiles), plain, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(case.engine.vectors(tiles), plain, rtol=case.rtol, atol=case.atol)
 
 
 def test_the_number_of_threads_does_not_matter(

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,8 @@ def test_features_ahead_of_time_are_kept_and_shown(
     told = str(runner.invoke(app, ["cache", "--unused", "3"]).exception)
     assert told == "--unused: '3' is not a duration; write for example --unused \"90 days\""
     assert "0 removed" in pruned
+    with closing(sqlite3.connect(tmp_path / "kept" / "index.sqlite")) as index, index:
+        some = "SELECT key FROM vectors LIMIT 20"
+        index.execute(f"UPDATE vectors SET used = '2020-01-01' WHERE key IN ({some})")
+    pruned = runner.invoke(app, ["cache", "--prune", "--unused", "1 day"]).output
+    assert "20 removed" in pruned and ": 28 vectors, " in " ".join(pruned.split())

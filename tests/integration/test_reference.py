@@ -1,13 +1,10 @@
 """Features mean the same at every lab, or the lab is told before it joins."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torchvision import models
 
 from client import reference
 from client.engine_choice import EngineChoice
@@ -56,28 +53,6 @@ def test_every_engine_agrees_with_the_reference(engine: Any) -> None:
     loaded = load_engine(SHIPPED_BACKBONE, 224, choice)
     found = compare_with_reference(loaded, SHIPPED_BACKBONE, 224)
     assert found.cosine > 0.99999 and found.effect < 1e-4
-
-
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18"])
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_tiles_that_fill_no_batch_mean_the_same(engine: Any, name: str, tmp_path: Path) -> None:
-    backbone = Backbone(name="efficientnet_lite0")
-    if name != "efficientnet_lite0":
-        torch.manual_seed(0)
-        path = tmp_path / "weights.pth"
-        torch.save(models.get_model(name, weights=None).state_dict(), path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        backbone = Backbone.model_validate({"name": name, "weights": str(path), "sha256": digest})
-    loaded = load_engine(
-        backbone, 40, EngineChoice(engine=engine, device="cpu", precision="float32")
-    )
-    tiles = np.random.default_rng(0).random((19, 40, 40), dtype=np.float32)
-    expected = reference.plain_vectors(backbone, tiles)
-    for count in (1, 8, 19):
-        found = loaded.vectors(tiles[:count])
-        np.testing.assert_allclose(found, expected[:count], rtol=1e-3, atol=5e-5)
-    # of a call's tiles each vector depends on no other call
-    assert np.array_equal(loaded.vectors(tiles), loaded.vectors(tiles))
 
 
 def test_a_lab_whose_features_differ_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

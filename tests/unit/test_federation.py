@@ -2,6 +2,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from pydantic import ValidationError
@@ -136,3 +137,18 @@ def test_every_message_of_several_faults_is_shown(tmp_path: Path) -> None:
 def test_a_model_is_its_canonical_json() -> None:
     federation = Federation.model_validate(DATA)
     assert Federation.model_validate_json(federation.canonical_json()) == federation
+
+
+def test_each_group_of_features_has_the_variance_of_the_deep_ones() -> None:
+    data = DATA | {
+        "descriptors": {"names": ["grey_entropy", "fibre_diameter_um", "coherency"]},
+        "covariates": {"cure": {"unit": "degC", "range": [20, 250]}},
+    }
+    federation = Federation.model_validate(data)
+    weight, deep = federation.feature_weight, federation.num_deep_features
+    deep_weight, described, covariates = np.split(weight, [deep, deep + 3])
+    assert len(weight) == federation.num_features and len(covariates) == 1
+    assert (deep_weight == 1.0).all() and len(set(described)) == 1
+    # standardised features have the variance 1, so that a group has the sum of squared weights
+    for group in (described, covariates):
+        assert np.square(group).sum() == pytest.approx(deep)

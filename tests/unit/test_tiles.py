@@ -1,5 +1,6 @@
 from math import ceil
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -90,6 +91,9 @@ def test_enlarging_stays_between_black_and_white() -> None:
     edge[:, 16:] = 1.0
     large = tiles.resample(edge, 100, 100)
     assert large.min() == 0.0 and large.max() == 1.0
+    grey = np.random.default_rng(0).uniform(0.3, 0.6, (32, 32)).astype(np.float32)
+    kernel = cv2.resize(grey, (100, 100), interpolation=cv2.INTER_LANCZOS4)
+    np.testing.assert_allclose(tiles.resample(grey, 100, 100), np.clip(kernel, 0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
