@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from client import tiles
+from client import frames, tiles
 from client.backbones import Network, plain_network
 from client.engine_choice import EngineChoice
 from client.engines import Engine, load_engine
@@ -125,6 +126,25 @@ def cut_seconds(path: Path, imaging: Imaging) -> float:
     grey = read_micrograph(path, DATA)
     plan = tiles.plan(grey.shape[0], grey.shape[1], None, imaging)
     return _seconds(lambda: [tiles.cut(grey, plan) for _ in range(5)]) / 5
+
+
+def digest_seconds(path: Path) -> float:
+    """Return the seconds of one core to compare an image's bytes with those that were checked."""
+    return _seconds(lambda: [sha256_of(path) for _ in range(5)]) / 5
+
+
+def hand_over_seconds(path: Path, imaging: Imaging) -> float:
+    """Return the seconds of both sides to send an image's tiles from a worker to the lab."""
+    prepared = PrepareTask(path=path, sha256=_digest(path), data=DATA, imaging=imaging).run()
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as pool:
+
+        def hand_over() -> None:
+            sent = pool.submit(frames.send, here, prepared)
+            frames.receive(there)
+            sent.result()
+
+        return _seconds(lambda: [hand_over() for _ in range(5)]) / 5
 
 
 def network_seconds(backbone: Backbone, choice: EngineChoice, tile_px: int, count: int) -> float:

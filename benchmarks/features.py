@@ -191,14 +191,16 @@ def stages_table(paths: dict[str, Path]) -> Table:
     table = Table(title="stages before the network, ms of one core", title_justify="left",
                   box=SIMPLE_HEAD)  # fmt: skip
     table.add_column("micrograph")
-    for heading in ("decode", "one tile", "30 tiles"):
+    for heading in ("digest", "decode", "to one tile", "to 30 tiles", "hand 30 over"):
         table.add_column(heading, justify="right")
     cv2.setNumThreads(1)
     for name, path in paths.items():
         seconds = [
+            stages.digest_seconds(path),
             stages.decode_seconds([path] * 5),
             stages.cut_seconds(path, FIT),
             stages.cut_seconds(path, COVER),
+            stages.hand_over_seconds(path, COVER),
         ]
         table.add_row(name, *(f"{1e3 * value:.1f}" for value in seconds))
     return table
