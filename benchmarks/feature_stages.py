@@ -140,11 +140,12 @@ def hand_over_seconds(path: Path, imaging: Imaging) -> float:
     with here, there, ThreadPoolExecutor(1) as pool:
 
         def hand_over() -> None:
-            sent = pool.submit(frames.send, here, prepared)
-            frames.receive(there)
-            sent.result()
+            for _ in range(5):
+                sent = pool.submit(frames.send, here, prepared)
+                frames.receive(there)
+                sent.result()
 
-        return _seconds(lambda: [hand_over() for _ in range(5)]) / 5
+        return _seconds(hand_over) / 5
 
 
 def network_seconds(backbone: Backbone, choice: EngineChoice, tile_px: int, count: int) -> float:

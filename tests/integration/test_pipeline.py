@@ -130,7 +130,7 @@ def test_jobs_are_read_as_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.M
         tiles_at_once = 1
 
         def vectors(self, tiles: np.ndarray) -> np.ndarray:
-            return tiles.mean(axis=(1, 2))[:, None]
+            return np.asarray(tiles.mean(axis=(1, 2))[:, None])
 
     def endless() -> Any:
         while True:
