@@ -41,6 +41,9 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Predict from images, with intervals, and whether they are like what was learned from."""
+    from client.workers import WORKERS
+
+    WORKERS.start_one()
     from client.folders import require_model
     from client.own_version import load_own_version
     from client.prediction import read_covariates, remarks_on_model, versions_of

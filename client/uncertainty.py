@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from common.federation import Federation
 from common.head import HeadArrays, forward
@@ -79,19 +80,27 @@ def dropout_spread(head: HeadArrays, features: np.ndarray, dropout: float, seed:
         x = torch.from_numpy(features)
         if dropout == 0 or len(head) == 2 or not len(features):
             return np.zeros((len(features), len(list(head.values())[-1])))
-        outputs = [forward(thin, x).double() for thin in _thinned(parameters, dropout, seed)]
+        # the first layer comes before what is dropped: the same for all, and most of the work
+        hidden = F.relu(F.linear(x, parameters.pop("0.weight"), parameters.pop("0.bias")))
+        outputs = [forward(thin, hidden).double() for thin in _thinned(parameters, dropout, seed)]
         return torch.stack(outputs).std(dim=0, correction=0).numpy()
 
 
 def _thinned(
     parameters: Mapping[str, Tensor], dropout: float, seed: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Draw heads with hidden units dropped: what comes from one is not listened to."""
+    """Draw what follows the first layer with hidden units dropped: those are not listened to."""
+    later = {_one_layer_down(name): tensor for name, tensor in parameters.items()}
     generator = torch.Generator().manual_seed(seed_for(seed, "spread"))
     for _ in range(PASSES):
-        thin = dict(parameters)
-        for layer in range(1, len(parameters) // 2):
-            weight = parameters[f"{layer}.weight"]
+        thin = dict(later)
+        for layer in range(len(later) // 2):
+            weight = later[f"{layer}.weight"]
             kept = torch.rand(weight.shape[1], generator=generator) >= dropout
             thin[f"{layer}.weight"] = weight * kept / (1.0 - dropout)
         yield thin
+
+
+def _one_layer_down(name: str) -> str:
+    layer, _, kind = name.partition(".")
+    return f"{int(layer) - 1}.{kind}"

@@ -21,8 +21,7 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
         If the file is missing, altered, or holds anything but named tensors.
     """
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if sha256 is not None and found != sha256:
+        if sha256 is not None and (found := _sha256(path)) != sha256:
             raise WeightsError(
                 f"{path}: SHA-256 is {found}, the federation file says {sha256}; "
                 "get the file that the federation agreed on"
@@ -64,8 +63,7 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
             torch.hub.download_url_to_file(
                 url, str(path), hash_prefix=TORCHVISION_DIGESTS[name], progress=False
             )
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = _sha256(path)
     except (OSError, RuntimeError) as error:
         # torch raises RuntimeError where what it fetched has another digest
         raise WeightsError(
@@ -78,6 +76,11 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
     if not found.startswith(TORCHVISION_DIGESTS[name]):
         raise WeightsError(f"{path} is damaged or has been altered; remove it, to be fetched again")
     return read_weights(path, None)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_checked(network: nn.Module, state: dict[str, Tensor], name: str) -> None:

@@ -187,6 +187,11 @@ class Workers:
             with self._lock:
                 self._idle.append(worker)
 
+    def start_one(self) -> None:
+        """Start a process for whoever needs one soon: it imports while this process does."""
+        with self.lent():
+            return
+
     def end(self) -> None:
         """End the processes of all workers that are not lent out."""
         with self._lock:
