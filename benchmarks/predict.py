@@ -2,7 +2,8 @@
 
 python -m benchmarks.predict [--repeat N]
 
-Seconds of the processor stand beside those of the clock, which grow when the machine is busy.
+Seconds of the clock grow when the machine is busy. Beside them stand those of the processor, and how
+many times as long a step took as importing torch alone did just before it (the median).
 *Load*: a new interpreter imports what it needs, checks and reads a released model, and loads the
 backbone. *First image* is the whole of `crossply lab predict` for one micrograph of 1280 x 960 px;
 *again*, with its features kept.
@@ -86,12 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             steps["again"].append(_timed(asked, cache))
     table = Table(title="a prediction with EfficientNet-Lite0", box=SIMPLE_HEAD)
     table.add_column("step")
-    for column in ("median s", "min s", "max s", "processor s"):
+    for column in ("median s", "min s", "max s", "× torch alone", "processor s"):
         table.add_column(column, justify="right")
     for step, taken in steps.items():
         times = [seconds for seconds, _ in taken]
         processor = statistics.median(seconds for _, seconds in taken)
-        shown = (statistics.median(times), min(times), max(times), processor)
+        ratio = statistics.median(
+            seconds / alone for seconds, (alone, _) in zip(times, steps["torch alone"], strict=True)
+        )
+        shown = (statistics.median(times), min(times), max(times), ratio, processor)
         table.add_row(step, *(f"{value:.2f}" for value in shown))
     Console(width=100).print(table)
 
