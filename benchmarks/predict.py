@@ -2,8 +2,8 @@
 
 python -m benchmarks.predict [--repeat N]
 
-Seconds of the clock grow when the machine is busy. Beside them stand those of the processor, and how
-many times as long a step took as importing torch alone did just before it (the median).
+Seconds of the clock grow when the machine is busy. Beside them stand those of the processor, and
+how many times as long a step took as importing torch alone did just before it (the median).
 *Load*: a new interpreter imports what it needs, checks and reads a released model, and loads the
 backbone. *First image* is the whole of `crossply lab predict` for one micrograph of 1280 x 960 px;
 *again*, with its features kept.
