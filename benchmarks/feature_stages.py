@@ -155,7 +155,7 @@ def network_seconds(backbone: Backbone, choice: EngineChoice, tile_px: int, coun
     cut = np.random.default_rng(0).random((count, tile_px, tile_px), dtype=np.float32)
     threads = usable_cores()
     with one_thread(), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(engine.vectors, [cut[:4]] * threads))
+        list(pool.map(engine.vectors, [cut[:8]] * threads))
         return measured(lambda: list(pool.map(engine.vectors, [cut] * threads))) / count / threads
 
 

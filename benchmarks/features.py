@@ -5,8 +5,8 @@ python -m benchmarks.features [--repeat N] [--data DIR] [--backbone NAME ...] [-
 Micrographs of 1280 x 960 pixels are drawn and written as PNG; the roughness set has JPEGs of the
 same size. Both ways see the same tiles with the same network and take turns; a row shows the
 fastest of the runs, which other programs disturbed least. The network alone and the peaks that
-shares are of count CPU seconds over cores, which they disturb hardly; on a GPU, whole / alone is
-how busy the pipeline keeps it.
+shares are of count CPU seconds over cores, which they disturb hardly. The network alone has tiles
+by the batch; on a GPU, whole / alone is how busy the pipeline keeps it.
 Each way has a process of its own, so that its memory (the peak, VmHWM, with workers) is too.
 ResNet-50 has random weights here: its speed does not depend on them.
 """
@@ -114,7 +114,7 @@ def compare(
                 rates[name].append(run.result())
         for name, choice in ways.items():
             if choice is not None:
-                count = NETWORK_TILES[backbone.name]
+                count = max(NETWORK_TILES[backbone.name], 64 if choice.device == "cuda" else 0)
                 done = pools[name].submit(
                     stages.network_seconds, backbone, choice, imaging.tile_px, count
                 )

@@ -36,7 +36,7 @@ class Network(nn.Module):
     Parameters
     ----------
     backbone : Module
-        Takes an image of shape (n, 3, height, width), returns (n, channels).
+        Takes an image of shape (n, num_channels, height, width), returns (n, channels).
     normalise : callable
         From grey values in [0, 1], of shape (n, 1, height, width), to the backbone's input, with
         one channel or three.
@@ -131,13 +131,12 @@ def fast_network(backbone: Backbone, tile_px: int) -> Network:
         As `plain_network`.
     """
     network = plain_network(backbone)
-    module = network.backbone
+    module, num_channels = network.backbone, network.num_channels
     if isinstance(module, EfficientNetLite0):
         module = pad_symmetrically(take_grey(fold_norms(module, LITE0_NORMS)), tile_px)
         num_channels = 1
     else:
         module = fold_norms(module, RESNET_NORMS)
-        num_channels = network.num_channels
     module.requires_grad_(False).to(memory_format=torch.channels_last)
     return Network(module, network.normalise, num_channels)
 

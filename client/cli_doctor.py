@@ -13,7 +13,7 @@ def doctor(
     state: State = DEFAULT_STATE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Check address, TLS, clock, disk, GPU, versions and data: pass, fix or stop for each."""
+    """Check address, TLS, clock, disk, GPU, data and features: pass, fix or stop for each."""
     from common.tls13 import require_tls13
 
     require_tls13()

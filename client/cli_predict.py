@@ -43,6 +43,7 @@ def predict(
     """Predict from images, with intervals, and whether they are like what was learned from."""
     from client.workers import WORKERS
 
+    # before torch is imported, which takes longer than the decoder needs to start
     WORKERS.start_one()
     from client.folders import require_model
     from client.own_version import load_own_version

@@ -52,6 +52,7 @@ def examine(membership: Membership, clock: Callable[[], float] = time.time) -> F
     findings.passed("device", f"{device}; torch {torch.__version__}, flwr {version('flwr')}")
     if federation is not None:
         _examine_data(membership, federation, findings)
+        check_reference(federation, findings)
     return findings
 
 
@@ -165,4 +166,3 @@ def _examine_data(membership: Membership, federation: Federation, findings: Find
         findings.refuse("data", error)
         return
     findings.items.extend(found.items)
-    check_reference(federation, findings)

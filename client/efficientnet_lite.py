@@ -107,7 +107,7 @@ class EfficientNetLite0(nn.Module):
 
 
 BLOCKS_ALONE = 4
-"""Blocks from the beginning that make more of a tile than a processor's cache holds."""
+"""Blocks from the beginning that make more of a batch of tiles than a processor's cache holds."""
 
 
 class TileByTile(nn.Module):

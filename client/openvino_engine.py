@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVinoEngine:
     """A network compiled for this processor; each calling thread has requests of its own.
 
-    It is compiled for batches of one size, and for the tiles of a call that fill none, one by one.
-    Tiles of one call never share a batch with those of another, as in `client.engines.CpuEngine`.
+    It is compiled for single tiles, and, once as many are given, for batches; what a call has over
+    goes one by one. Tiles of one call never share a batch with those of another, as in
+    `client.engines.CpuEngine`.
     """
 
     tiles_at_once = 1
@@ -36,35 +38,44 @@ class OpenVinoEngine:
         backbone = network.backbone
         if isinstance(backbone, EfficientNetLite0):
             backbone = first_blocks_alone(backbone)
-        network = Network(backbone, network.normalise, network.num_channels)
+        self._network = Network(backbone, network.normalise, network.num_channels)
+        self._tile_px, self._precision = tile_px, precision
         self._batch_size = batch_size
-        self._batch = _compiled(network, (batch_size, tile_px, tile_px), precision)
-        self._single = _compiled(network, (1, tile_px, tile_px), precision)
+        self._compiled: dict[int, Any] = {}
+        self._compiling = threading.Lock()
         self._own = threading.local()
+        # one that does not work is found when it is loaded
+        self._model(1)
 
     def vectors(self, tiles: np.ndarray) -> np.ndarray:
         """Return the vectors of tiles; see `client.engines.Engine`."""
-        batch, single = self._requests()
-        whole = len(tiles) - len(tiles) % self._batch_size
-        batches = np.split(tiles[:whole], range(self._batch_size, whole, self._batch_size))
-        made = [_infer(batch, part) for part in batches if len(part)]
-        made += [_infer(single, tile[None]) for tile in tiles[whole:]]
+        made, done = [], 0
+        while done < len(tiles):
+            size = self._batch_size if len(tiles) - done >= self._batch_size else 1
+            made.append(_infer(self._request(size), tiles[done : done + size]))
+            done += size
         return np.concatenate(made)
 
-    def _requests(self) -> tuple[Any, Any]:
-        """Return this thread's requests, for a batch and for one tile."""
-        if not hasattr(self._own, "requests"):
-            compiled = self._batch, self._single
-            self._own.requests = tuple(model.create_infer_request() for model in compiled)
-        requests: tuple[Any, Any] = self._own.requests
-        return requests
+    def _request(self, size: int) -> Any:
+        """Return this thread's request for so many tiles at once."""
+        requests: dict[int, Any] = self._own.__dict__.setdefault("requests", {})
+        if size not in requests:
+            requests[size] = self._model(size).create_infer_request()
+        return requests[size]
+
+    def _model(self, size: int) -> Any:
+        with self._compiling:
+            if size not in self._compiled:
+                shape = (size, self._tile_px, self._tile_px)
+                self._compiled[size] = _compile(self._network, shape, self._precision)
+            return self._compiled[size]
 
 
-def _compiled(network: Network, shape: tuple[int, int, int], precision: Precision) -> Any:
+def _compile(network: Network, shape: tuple[int, int, int], precision: Precision) -> Any:
     exported = torch.export.export(network, (torch.zeros(shape),))
     model = openvino.convert_model(exported, input=list(shape))
     streams = usable_cores()
-    return openvino.Core().compile_model(
+    return _core().compile_model(
         model,
         "CPU",
         {
@@ -75,6 +86,17 @@ def _compiled(network: Network, shape: tuple[int, int, int], precision: Precisio
             "ENABLE_CPU_PINNING": False,
         },
     )
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    """Return the one core of this process, which is never freed.
+
+    On processors with AMX each has the thread that makes it handle signals on a stack of the
+    core's own. Of two that are freed in the order in which they were made, the second hands back
+    the first one's, which is gone: the next signal would crash the process.
+    """
+    return openvino.Core()
 
 
 def _infer(request: Any, tiles: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Micrographs through workers and the network, on all cores, with a bounded number under way.
 
 Each thread has a worker process that decodes and cuts an image, waits for it, and then runs the
-network on its tiles. So a thread keeps one core busy, decoding or inferring, and a GPU is fed by
-as many workers as there are cores. (A loader with processes of its own leaves cores idle whenever
-it is faster or slower than the network.)
+network on its tiles. With one thread more than cores, each core is busy, decoding or inferring, and
+a GPU is fed by as many workers. (A loader with processes of its own leaves cores idle whenever it
+is faster or slower than the network.)
 """
 
 from __future__ import annotations

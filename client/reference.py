@@ -19,7 +19,7 @@ from client import tiles
 from client.backbones import plain_network
 from client.engine_choice import choose_engine
 from client.engines import Engine, working_engine
-from client.findings import Findings
+from client.findings import Findings, printable
 from common.errors import WeightsError
 from common.federation import Backbone, Federation, Imaging
 from common.standardise import Standardiser
@@ -179,6 +179,16 @@ def check_reference(federation: Federation, findings: Findings) -> None:
         found = compare_with_reference(engine, backbone, tile_px)
     except WeightsError as error:
         findings.refuse("backbone", error)
+        return
+    except RuntimeError as error:
+        # torch raises it for a GPU that is full, and for one that it was not built for
+        reason = str(error).partition("\n")[0]
+        findings.stop(
+            "backbone",
+            f"the network does not run on this machine ({printable(reason)})",
+            "free its memory, or update its driver and torch; CUDA_VISIBLE_DEVICES= does without "
+            "the GPU",
+        )
         return
     if choice != choose_engine(backbone):
         findings.fix(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,6 +14,11 @@ from torch import Tensor, nn
 
 from client.weights_identity import TORCHVISION_DIGESTS, packaged_lite0_path
 from common.errors import WeightsError
+
+log = logging.getLogger(__name__)
+
+SILENCE_S = 30.0
+"""How long a server of weights may say nothing."""
 
 
 def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
@@ -50,32 +59,48 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
     Raises
     ------
     WeightsError
-        If they cannot be fetched; says what to do instead.
+        If they cannot be fetched, or what lies in the cache is not they; says what to do instead.
     """
     from torchvision import models
 
     url = models.get_model_weights(name)["IMAGENET1K_V1"].url
     name_of_file = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name_of_file
-    try:
-        if not path.exists():
+    if not path.exists():
+        log.info("fetching %s, tens of megabytes", url)
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(
-                url, str(path), hash_prefix=TORCHVISION_DIGESTS[name], progress=False
-            )
+            with _bounded_sockets():
+                torch.hub.download_url_to_file(
+                    url, str(path), hash_prefix=TORCHVISION_DIGESTS[name], progress=False
+                )
+        except (OSError, RuntimeError) as error:
+            # torch raises RuntimeError where what it fetched has another digest
+            raise WeightsError(
+                f"ImageNet weights of {name} could not be fetched ({error}); copy the file "
+                f"{name_of_file} to this machine and name it, with its sha256, "
+                "under [backbone] in federation.toml, or use efficientnet_lite0, whose weights are "
+                "installed"
+            ) from error
+    try:
         found = _sha256(path)
-    except (OSError, RuntimeError) as error:
-        # torch raises RuntimeError where what it fetched has another digest
-        raise WeightsError(
-            f"ImageNet weights of {name} could not be fetched ({error}); copy the file "
-            f"{name_of_file} to this machine and name it, with its sha256, "
-            "under [backbone] in federation.toml, or use efficientnet_lite0, whose weights are "
-            "installed"
-        ) from error
+    except OSError as error:
+        raise WeightsError(f"{path}: weights cannot be read ({error.strerror})") from error
     # before it is unpacked: torch compares a digest when it fetches a file, not when it finds one
     if not found.startswith(TORCHVISION_DIGESTS[name]):
         raise WeightsError(f"{path} is damaged or has been altered; remove it, to be fetched again")
     return read_weights(path, None)
+
+
+@contextmanager
+def _bounded_sockets() -> Iterator[None]:
+    """Give up on a server that is silent: torch's fetching has no bound of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _sha256(path: Path) -> str:

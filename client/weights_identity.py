@@ -22,8 +22,8 @@ def packaged_lite0_path() -> Path:
 def weights_identity(backbone: Backbone) -> str:
     """Name the weights that a backbone would be loaded with, without loading them.
 
-    The SHA-256 of a file; of torchvision's, the first digits, which its file names carry and its
-    loading compares.
+    The SHA-256 of a file; of torchvision's, the first digits, which its file names carry and
+    `client.weights` compares.
 
     Raises
     ------

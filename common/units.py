@@ -16,7 +16,7 @@ import numpy as np
 from common.errors import UnitError
 
 if TYPE_CHECKING:
-    # imported where a unit is met that `SYMBOLS` lacks
+    # imported where a unit is met that `SYMBOLS` lacks, or converted
     import pint
 
 SYMBOLS = {

@@ -45,6 +45,7 @@ def test_two_people_who_have_never_met_train_together(site: Consortium) -> None:
     assert "aachen is ready" in doctor.output
     findings = site.do("lab", "doctor", "--json", "--state", site.state("aachen")).output
     assert "TLS 1.3 both ways; waiting for labs" in findings
+    assert "cosine with the reference" in findings
     labs = [site.lab(lab) for lab in ("aachen", "bremen")]
     assert coordinator.exit_code() == 0, coordinator.text()
     said = coordinator.text()

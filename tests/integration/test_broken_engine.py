@@ -1,5 +1,6 @@
 """An optional engine that is installed and does not work costs time, and no run."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,28 @@ def test_the_check_says_so() -> None:
     assert (fix.level, passed.level) == (Level.FIX, Level.PASS)
     assert fix.found == "OpenVINO is installed and does not work; torch is used"
     assert passed.found.startswith("torch on the CPU, float32: cosine with the reference 1.000000")
+
+
+def test_signals_are_handled_after_engines_are_freed() -> None:
+    """On processors with AMX a core that is freed takes the stack of signals' handlers along."""
+    code = """
+import gc, signal
+import numpy as np
+from client.engine_choice import EngineChoice
+from client.engines import load_engine
+from common.federation import Backbone
+
+choice = EngineChoice(engine="openvino", device="cpu", precision="float32")
+for tile_px in (32, 36):
+    engine = load_engine(Backbone(name="efficientnet_lite0"), tile_px, choice)
+    engine.vectors(np.zeros((9, tile_px, tile_px), np.float32))
+del engine
+load_engine.cache_clear()
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

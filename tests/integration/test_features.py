@@ -37,6 +37,10 @@ LITE0 = Backbone(name="efficientnet_lite0")
 
 needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason="this processor has no bfloat16")
 needs_gpu = pytest.mark.skipif(not has_gpu(), reason="torch sees no GPU")
+needs_gpu_with_bfloat16 = pytest.mark.skipif(
+    not (has_gpu() and torch.cuda.get_device_capability() >= (8, 0)),
+    reason="torch sees no GPU with bfloat16",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Case:
         pytest.param(("resnet18", "torch", "cpu", "bfloat16"), marks=needs_bfloat16),
         pytest.param(("resnet18", "openvino", "cpu", "bfloat16"), marks=needs_bfloat16),
         pytest.param(("efficientnet_lite0", "torch", "cuda", "float32"), marks=needs_gpu),
-        pytest.param(("resnet18", "torch", "cuda", "bfloat16"), marks=needs_gpu),
+        pytest.param(("resnet18", "torch", "cuda", "bfloat16"), marks=needs_gpu_with_bfloat16),
     ],
     ids="-".join,
 )

@@ -44,7 +44,8 @@ def test_the_packaged_weights_give_the_vectors_of_timms_network() -> None:
         found = plain_network(Backbone(name="efficientnet_lite0"))(tiles)
     assert expected.shape == (3, 1280) and expected.std() > 0.1
     error = torch.linalg.norm(found - expected, dim=1) / torch.linalg.norm(expected, dim=1)
-    assert float(error.max()) < 2e-6
+    # kernels of other processors round otherwise, and so does their resampling
+    assert float(error.max()) < 2e-5
 
 
 def test_folding_batch_norms_changes_rounding_alone() -> None:
@@ -153,7 +154,7 @@ def test_each_backbone_has_its_own_normalisation() -> None:
     assert white.tolist() == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-4)
 
 
-def test_imagenet_weights_come_through_torchvisions_own_loading(
+def test_imagenet_weights_are_compared_before_they_are_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the place and name where torchvision keeps what it has fetched; weights drawn here stand in
@@ -163,10 +164,10 @@ def test_imagenet_weights_come_through_torchvisions_own_loading(
     torch.manual_seed(1)
     path = checkpoints / "resnet18-f37072fd.pth"
     torch.save(resnet18(weights=None).state_dict(), path)
-    with pytest.raises(WeightsError, match="has been altered; remove it"):
+    with pytest.raises(WeightsError, match="is damaged or has been altered; remove it"):
         plain_network(Backbone(name="resnet18"))
     path.write_bytes(b"half of a file")
-    with pytest.raises(WeightsError, match="is damaged"):
+    with pytest.raises(WeightsError, match="is damaged or has been altered; remove it"):
         plain_network(Backbone(name="resnet18"))
     torch.save(resnet18(weights=None).state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from client.evaluation import calibrate
 from client.specimens import Specimens
-from client.uncertainty import FLOOR, dropout_spread, spread_in_units
+from client.uncertainty import FLOOR, PASSES, dropout_spread, spread_in_units
 from common.federation import Federation, Head
 from common.gram import GramSums
-from common.head import head_shapes, initial_head
+from common.head import forward, head_shapes, initial_head
 from common.intervals import GRID, Intervals, coverage, quantiles, score_counts, shrunk
 from common.novelty import INSIDE, Novelty
+from common.seeds import seed_for
 from common.standardise import Standardiser
 
 
@@ -94,6 +96,23 @@ def test_a_specimen_is_as_unsure_alone_as_among_others() -> None:
     }
     found = dropout_spread(one, np.array([[2.0]], np.float32), 0.5, seed=0)
     assert found[0, 0] == pytest.approx(2.0, rel=0.05)
+
+
+def test_the_spread_is_that_of_whole_heads_with_hidden_units_dropped() -> None:
+    head = initial_head(head_shapes(6, 2, Head(hidden=(8, 4))), seed=0)
+    head["2.weight"] = np.ones((2, 4), np.float32)
+    features = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    generator = torch.Generator().manual_seed(seed_for(3, "spread"))
+    outputs = []
+    for _ in range(PASSES):
+        thin = {name: torch.from_numpy(array) for name, array in head.items()}
+        for layer, width in ((1, 8), (2, 4)):
+            kept = torch.rand(width, generator=generator) >= 0.2
+            thin[f"{layer}.weight"] = thin[f"{layer}.weight"] * kept / 0.8
+        outputs.append(forward(thin, torch.from_numpy(features)).double().numpy())
+    expected = np.std(outputs, axis=0)
+    assert (expected > 0).all()
+    assert_allclose(dropout_spread(head, features, 0.2, seed=3), expected, rtol=1e-5)
 
 
 def test_calibration_counts_each_measured_specimen_once_and_keeps_groups_in_one_half() -> None:
