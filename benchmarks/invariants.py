@@ -19,7 +19,6 @@ from client.opening import open_lab
 from common.errors import NOT_CONNECTED
 from common.federation import Federation, load_federation
 from common.messages import ERROR_NUMBER, STATISTICS, TRAIN, TrainRequest
-from common.threads import one_thread
 from server.rounds import run_federation
 from server.state import RunResult
 from simulation.grid import InProcessGrid
@@ -68,11 +67,9 @@ def replayed(site: Consortium) -> RunResult:
     record = site.result()
     federation = load_federation(site.server)
     names = record["standardiser_of"]
-    # as in a simulation: where processors split small sums, last bits follow the number of threads
-    with one_thread():
-        labs = {name: open_lab(site.folder / f"data-{name}", federation, name) for name in names}
-        app = client_app(lambda context: labs[str(context.node_config["lab"])])
-        return run_federation(ReplayGrid(app, names, record, federation), federation)
+    labs = {name: open_lab(site.folder / f"data-{name}", federation, name) for name in names}
+    app = client_app(lambda context: labs[str(context.node_config["lab"])])
+    return run_federation(ReplayGrid(app, names, record, federation), federation)
 
 
 def check_rounds(site: Consortium, labs: Sequence[str], num_rounds: int) -> list[str]:

@@ -127,9 +127,7 @@ def multiply_components(lab: Lab, record: RecordDict) -> RecordDict:
     request = BasisRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.terms)
     features = request.standardiser.features(lab.training.features)
-    # sums of floats depend on how many threads they are dealt out to
-    with one_thread():
-        product = product_with(features, request.basis)
+    product = product_with(features, request.basis)
     return ComponentsReply(num_examples=len(lab.training), product=product).to_record()
 
 
@@ -138,9 +136,8 @@ def sum_products(lab: Lab, record: RecordDict) -> RecordDict:
     request = BasisRequest.from_record(record, shapes=federation_shapes(lab.federation))
     Terms.of(lab.federation).require(request.terms)
     targets = request.standardiser.targets(lab.shared_training_targets)
-    with one_thread():
-        coordinates = request.standardiser.features(lab.training.features) @ request.basis
-        sums = GramSums.of(coordinates, targets, lab.counted)
+    coordinates = request.standardiser.features(lab.training.features) @ request.basis
+    sums = GramSums.of(coordinates, targets, lab.counted)
     return GramReply(num_examples=len(lab.training), sums=sums).to_record()
 
 
@@ -165,10 +162,7 @@ def send_own_model(lab: Lab, record: RecordDict) -> RecordDict:
     Terms.of(lab.federation).require(Terms.from_record(record))
     require_cross_evaluation(lab.federation)
     specimens = lab.training
-    with one_thread():
-        own = train_own_model(
-            lab.federation, specimens.features, lab.shared_training_targets, lab.name
-        )
+    own = train_own_model(lab.federation, specimens.features, lab.shared_training_targets, lab.name)
     return OwnModelReply(
         num_examples=len(specimens), head=own.head, standardiser=own.standardiser
     ).to_record()
@@ -199,7 +193,9 @@ def keep_model(lab: Lab, record: RecordDict) -> RecordDict:
 def answered(message: Message, answer: Callable[[], RecordDict]) -> Message:
     """Return the reply to a message; whatever `answer` raises becomes a code."""
     try:
-        return Message(answer(), reply_to=message)
+        # the same bits whoever asks: sums depend on how many threads they are dealt out to
+        with one_thread():
+            return Message(answer(), reply_to=message)
     except RequestError as error:
         log.info("%s is refused: %s", message.metadata.message_type, error)
         return Message(Error(ERROR_NUMBER, error.code), reply_to=message)

@@ -13,7 +13,6 @@ from client.app import client_app
 from client.opening import open_lab
 from common.federation import load_federation
 from common.sealed import read_sealed
-from common.threads import one_thread
 from server.release import release_of
 from server.rounds import run_federation
 from simulation.grid import InProcessGrid
@@ -21,7 +20,6 @@ from simulation.grid import InProcessGrid
 LABS = ("aachen", "bremen", "celle")
 
 
-@one_thread()
 def in_process(site: Consortium, agreement: Path, unnamed: str = "") -> Any:
     federation = load_federation(agreement)
     labs = {
