@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import socket
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from client.reading.checksums import sha256_of
 from client.weights_identity import TORCHVISION_DIGESTS, packaged_lite0_path
 from common.errors import WeightsError
 
@@ -30,7 +30,7 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
         If the file is missing, altered, or holds anything but named tensors.
     """
     try:
-        if sha256 is not None and (found := _sha256(path)) != sha256:
+        if sha256 is not None and (found := sha256_of(path)) != sha256:
             raise WeightsError(
                 f"{path}: SHA-256 is {found}, the federation file says {sha256}; "
                 "get the file that the federation agreed on"
@@ -83,7 +83,7 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
                 "installed"
             ) from error
     try:
-        found = _sha256(path)
+        found = sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path}: weights cannot be read ({error.strerror})") from error
     # before it is unpacked: torch compares a digest when it fetches a file, not when it finds one
@@ -101,11 +101,6 @@ def _bounded_sockets() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_checked(network: nn.Module, state: dict[str, Tensor], name: str) -> None:

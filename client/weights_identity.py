@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from client.reading.checksums import sha256_of
 from common.errors import WeightsError
 from common.federation import Backbone
 
@@ -36,7 +36,6 @@ def weights_identity(backbone: Backbone) -> str:
         return TORCHVISION_DIGESTS[backbone.name]
     path = packaged_lite0_path()
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path}: weights cannot be read ({error.strerror})") from error

@@ -1,6 +1,5 @@
 """Law 7: features do not depend on batch size, tile order or the folder's other specimens."""
 
-import hashlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchvision import models
 
 import client.pipeline
+from benchmarks.features import backbones
 from client.backbones import Network, plain_network
 from client.dataset import load_dataset
 from client.engine_choice import EngineChoice, cpu_has_bfloat16, has_gpu
@@ -70,11 +69,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     name, engine, device, precision = request.param
     backbone = LITE0
     if name != "efficientnet_lite0":
-        torch.manual_seed(0)
-        path = tmp_path / "weights.pth"
-        torch.save(models.get_model(name, weights=None).state_dict(), path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        backbone = Backbone.model_validate({"name": name, "weights": str(path), "sha256": digest})
+        (backbone,) = backbones(tmp_path, [name])
     loaded = load_engine(
         backbone, 32, EngineChoice(engine=engine, device=device, precision=precision)
     )

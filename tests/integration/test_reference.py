@@ -69,6 +69,19 @@ def test_a_lab_whose_features_differ_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert "would mean something else than at other labs" in stop.found
 
 
+def test_a_gpu_that_cannot_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nat line 1")
+
+    monkeypatch.setattr("client.reference.working_engine", full)
+    findings = Findings()
+    check_reference(FEDERATION, findings)
+    (stop,) = findings.stops
+    assert (
+        "does not run on this machine (CUDA out of memory. Tried to allocate 2 GiB)" in stop.found
+    )
+
+
 def test_a_lab_whose_features_agree_passes() -> None:
     findings = Findings()
     check_reference(FEDERATION, findings)

@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import socket
 from pathlib import Path
 from urllib.error import URLError
 
@@ -17,6 +18,7 @@ from client.backbones import (
 )
 from client.efficientnet_lite import LITE0_NORMS, EfficientNetLite0
 from client.reference import draw_reference_set, reference_tiles
+from client.weights import SILENCE_S
 from client.weights_identity import TORCHVISION_DIGESTS
 from common.errors import WeightsError
 from common.federation import Backbone
@@ -196,9 +198,11 @@ def test_without_a_network_the_way_out_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:
+        assert socket.getdefaulttimeout() == SILENCE_S
         raise URLError("no route to host")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", refused)
     with pytest.raises(WeightsError, match=r"resnet50-.*pth .* or use efficientnet_lite0"):
         plain_network(Backbone(name="resnet50"))
+    assert socket.getdefaulttimeout() is None
