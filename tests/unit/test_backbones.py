@@ -46,8 +46,8 @@ def test_the_packaged_weights_give_the_vectors_of_timms_network() -> None:
         found = plain_network(Backbone(name="efficientnet_lite0"))(tiles)
     assert expected.shape == (3, 1280) and expected.std() > 0.1
     error = torch.linalg.norm(found - expected, dim=1) / torch.linalg.norm(expected, dim=1)
-    # kernels of other processors round otherwise, and so does their resampling
-    assert float(error.max()) < 2e-5
+    # kernels for SSE4.1, AVX2 and AVX-512 differ among themselves by 1.2e-6 at most
+    assert float(error.max()) < 2e-6
 
 
 def test_folding_batch_norms_changes_rounding_alone() -> None:
